@@ -1,4 +1,4 @@
-"""The values that flow through costmodel: tensor specs, ops, costs. The only place that makes symbols.
+"""The values that flow through costmodel: tensor specs, ops, costs. All symbols are made here.
 
 A dimension is an ``int`` or a sympy expression in positive integer symbols; every function here
 works on both. Nothing in this module imports torch.
@@ -187,17 +187,16 @@ class TraceInfo:
     """What a trace says of itself, kept as ``graph.graph["info"]``.
 
     ``tracer`` names the way of tracing that succeeded; ``notes`` are sentences for the report (a
-    branch that was taken, a dimension that was specialised). ``peak_bytes`` is the high-water mark
-    of activation memory seen while tracing, ``None`` when the way of tracing cannot tell.
+    branch that was taken, a dimension that was specialised).
     """
 
     inputs: tuple[TensorSpec, ...]
     weights: tuple[Weight, ...]
+    outputs: tuple[TensorSpec, ...] = ()
     mode: Literal["eval", "train"] = "eval"
     tracer: str = "meta"
     module_types: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    peak_bytes: Dim | None = None
 
 
 def ops_of(graph: nx.DiGraph) -> list[Op]:
