@@ -1,0 +1,1 @@
+"""costmodel: what a neural network costs, and how long it takes."""
