@@ -69,6 +69,7 @@ NETWORKS = {
     "mobilenet_v1 0.25": (lambda e: e("mobilenet_v1").MobileNetV1(0.25), 470_072, 41.030),
     "mobilenet_v2 1.0": (lambda e: e("inverted_residual").MobileNetV2(), 3_504_872, 300.774),
     "mobilenet_v2 0.5": (lambda e: e("inverted_residual").MobileNetV2(0.5), 1_968_680, 97.132),
+    "mobilenet_v2 0.35": (lambda e: e("inverted_residual").MobileNetV2(0.35), 1_677_128, 59.286),
     "resnet50": (lambda e: e("bottleneck").ResNet(), 25_557_032, 4089.184),
     "resnet101": (lambda e: e("bottleneck").ResNet((3, 4, 23, 3)), 44_549_160, 7801.405),
     "resnet50 ungated": (
