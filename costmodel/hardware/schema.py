@@ -12,18 +12,21 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 DType = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "int4"]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0)]
+Kind = Literal["phone", "board", "laptop", "desktop", "server", "gpu", "microcontroller", "host"]
+# Strict: YAML text such as 1.0e12 must not pass for a number, nor yes/no for a count.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Count = Annotated[int, Field(gt=0, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
-class Strict(BaseModel):
+class Record(BaseModel):
     """A frozen record that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Defaults(Strict):
+class Defaults(Record):
     """What a prediction assumes when the user names only the device."""
 
     engine: str
@@ -33,75 +36,122 @@ class Defaults(Strict):
     dtype: DType = "fp32"
 
 
-class Core(Strict):
+class Core(Record):
     """A CPU core's microarchitecture (``cores.yaml``).
 
-    ``flops_per_cycle`` counts an FMA as 2, over all vector pipes, per core. A dtype that is absent
-    has no arithmetic of its own on the core and runs as fp32.
+    ``flops_per_cycle`` is per core, over all vector pipes: an FMA counts as 2, so does an integer
+    MAC. A dtype that is absent has no arithmetic of its own on the core and runs as fp32.
+    ``load_bytes_per_cycle`` comes from the L1 data cache. ``outstanding_misses`` are the L1 data
+    misses that can be in flight; ``None`` where nobody has published it.
     """
 
     title: str
     isa: str
     vector_bits: Count
+    decode_width: Count
+    out_of_order: Flag
     flops_per_cycle: dict[DType, Positive]
     load_bytes_per_cycle: Positive
-    outstanding_misses: Count
-    out_of_order: bool
+    outstanding_misses: Count | None = None
     sources: dict[str, str]
 
 
-class Cluster(Strict):
-    """Identical cores that share a clock. ``l2_kb`` is per core unless ``l2_shared``."""
+class Cluster(Record):
+    """Identical cores that share a clock.
+
+    ``clock_ghz`` is the highest clock of one busy core, ``all_core_ghz`` the clock with every core
+    of the cluster busy on its widest vectors (``None``: the same). ``l2_kb`` is per core unless
+    ``l2_shared``. ``l1d_kb`` is ``None`` where there is no data cache.
+    """
 
     core: str
     count: Count
     clock_ghz: Positive
-    l1d_kb: Positive
+    all_core_ghz: Positive | None = None
+    l1d_kb: Positive | None
     l2_kb: Positive | None = None
-    l2_shared: bool = False
+    l2_shared: Flag = False
+
+    def clock_for(self, busy: int) -> float:
+        """Clock in GHz with ``busy`` cores at work: linear between one core and all of them."""
+        if self.all_core_ghz is None or self.count == 1:
+            return self.clock_ghz
+        share = (min(busy, self.count) - 1) / (self.count - 1)
+        return self.clock_ghz + (self.all_core_ghz - self.clock_ghz) * share
 
 
-class CpuEngine(Strict):
-    """A CPU: clusters from the fastest to the slowest, and the caches behind them."""
+class CpuEngine(Record):
+    """A CPU: clusters from the fastest to the slowest, and the caches behind them.
+
+    There are ``l3_count`` L3 caches of ``l3_mb`` each, every one shared by an equal part of the
+    cores. ``system_cache_mb`` sits in front of memory and serves the other engines too.
+    """
 
     kind: Literal["cpu"]
     clusters: list[Cluster] = Field(min_length=1)
     l3_mb: Positive | None = None
+    l3_count: Count = 1
     system_cache_mb: Positive | None = None
 
+    @property
+    def cores(self) -> int:
+        """Cores in all clusters together."""
+        return sum(cluster.count for cluster in self.clusters)
 
-class GpuArchitecture(Strict):
+
+class GpuArchitecture(Record):
     """What all GPUs of one generation share (``architectures.yaml``).
 
-    ``matrix_flops_per_cycle`` is per multiprocessor, dense, with fp32 accumulation where the
-    hardware tells the two apart; empty where there is no matrix engine.
+    Rates are per multiprocessor (SM, CU, shader core) and clock; ``matrix_flops_per_cycle`` is
+    dense, with fp32 accumulation where the hardware tells the two apart, and empty where there is
+    no matrix engine. ``warp`` threads execute together.
     """
 
     title: str
     warp: Count
-    max_threads: Count
-    register_kb: Positive
-    shared_kb: Positive
+    max_threads: Count | None = None
+    max_blocks: Count | None = None
+    register_kb: Positive | None = None
+    shared_kb: Positive | None = None
+    l1_kb: Positive | None = None
     vector_flops_per_cycle: dict[DType, Positive]
-    matrix_flops_per_cycle: dict[DType, Positive]
+    matrix_flops_per_cycle: dict[DType, Positive] = Field(default_factory=dict)
     sources: dict[str, str]
 
 
-class GpuEngine(Strict):
-    """A GPU, discrete or on the chip. ``multiprocessors``: SMs, CUs, shader cores."""
+class Memory(Record):
+    """Main memory: peak bandwidth (transfer rate x bus width), not the achieved one."""
+
+    type: str
+    capacity_gb: Positive
+    bus_bits: Count | None = None
+    mt_per_s: Positive | None = None
+    gb_per_s: Positive
+
+
+class GpuEngine(Record):
+    """A GPU, discrete or on the chip.
+
+    ``clock_ghz`` is the boost clock that the vendor's peaks refer to, ``base_ghz`` the guaranteed
+    one. The peaks are what the vendor publishes; the loader fills those that are absent from the
+    architecture: multiprocessors x clock x FLOPs per cycle.
+    """
 
     kind: Literal["gpu"]
     architecture: str
     multiprocessors: Count
     clock_ghz: Positive
-    vector_tflops: dict[DType, Positive]
+    base_ghz: Positive | None = None
+    vector_tflops: dict[DType, Positive] = Field(default_factory=dict)
     matrix_tflops: dict[DType, Positive] = Field(default_factory=dict)
     l2_mb: Positive | None = None
     l2_gb_per_s: Positive | None = None
+    l3_mb: Positive | None = None
+    l3_gb_per_s: Positive | None = None
     memory: Memory | None = None
 
 
-class NpuEngine(Strict):
+class NpuEngine(Record):
     """A neural accelerator: peaks per dtype, on-chip memory, and the fixed cost of one call."""
 
     kind: Literal["npu"]
@@ -112,15 +162,10 @@ class NpuEngine(Strict):
     memory: Memory | None = None
 
 
-class Memory(Strict):
-    """Main memory: peak bandwidth (transfer rate x bus width), not the achieved one."""
-
-    type: str
-    capacity_gb: Positive
-    gb_per_s: Positive
+Engine = Annotated[CpuEngine | GpuEngine | NpuEngine, Field(discriminator="kind")]
 
 
-class Range(Strict):
+class Range(Record):
     """A figure that nobody knows exactly: what is typical, and what the literature spans."""
 
     low: NonNegative
@@ -128,32 +173,42 @@ class Range(Strict):
     high: NonNegative
 
 
-class Energy(Strict):
-    """Energy of one operation by dtype and of one byte by memory level, and power at rest."""
+class Power(Record):
+    """The most that the device (board, module, phone) draws when busy, and what it draws at rest.
+
+    Without ``idle_w``, the share of ``max_w`` that is usual for its kind (``energy.yaml``).
+    """
+
+    max_w: Positive
+    idle_w: Range | None = None
+
+
+class Energy(Record):
+    """Energy of one operation by dtype and of one byte by memory level, and power at rest.
+
+    Computed by `costmodel.hardware.energy` from the process node, the memory type and ``power``.
+    """
 
     pj_per_mac: dict[DType, Range]
     pj_per_op: Range
     pj_per_byte: dict[Literal["l1", "l2", "l3", "dram"], Range]
     idle_w: Range
+    max_w: Positive
 
 
-class Profile(Strict):
+class Profile(Record):
     """One device."""
 
     schema_version: Literal[1] = Field(alias="schema")
     name: str
     title: str
-    kind: Literal["phone", "board", "laptop", "desktop", "server", "gpu", "microcontroller", "host"]
+    kind: Kind
     chip: str
-    year: Count
+    process_nm: Positive
     default: Defaults
     memory: Memory
-    engines: dict[str, CpuEngine | GpuEngine | NpuEngine]
-    energy: Energy | None = None
+    engines: dict[str, Engine]
+    power: Power
     measured: dict[str, float] | None = None
     notes: str | None = None
     sources: dict[str, str]
-
-
-GpuEngine.model_rebuild()
-NpuEngine.model_rebuild()

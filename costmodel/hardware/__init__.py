@@ -1,0 +1,38 @@
+"""Device profiles: peaks, memory levels and energy of real hardware, each figure with a source."""
+
+from costmodel.hardware.catalog import architecture, core
+from costmodel.hardware.loader import check_file, load_profile, profile_names, resolve
+from costmodel.hardware.peaks import cpu_peak, peak
+from costmodel.hardware.schema import (
+    Cluster,
+    Core,
+    CpuEngine,
+    Energy,
+    GpuArchitecture,
+    GpuEngine,
+    Memory,
+    NpuEngine,
+    Profile,
+    Range,
+)
+
+__all__ = [
+    "Cluster",
+    "Core",
+    "CpuEngine",
+    "Energy",
+    "GpuArchitecture",
+    "GpuEngine",
+    "Memory",
+    "NpuEngine",
+    "Profile",
+    "Range",
+    "architecture",
+    "check_file",
+    "core",
+    "cpu_peak",
+    "load_profile",
+    "peak",
+    "profile_names",
+    "resolve",
+]
