@@ -50,6 +50,7 @@ class TensorSpec:
     ``value`` identifies the contents: two reads with equal ``value`` read the same elements, so
     compulsory traffic counts them once. ``storage`` identifies the memory: views share it.
     ``expanded`` lists the dimensions of stride 0, whose elements are stored only once.
+    ``channels_last`` says that a 4-D or 5-D tensor is dense with its channels innermost (NHWC).
     """
 
     shape: tuple[Dim, ...]
@@ -59,6 +60,7 @@ class TensorSpec:
     kind: Kind = "activation"
     expanded: tuple[int, ...] = ()
     contiguous: bool = True
+    channels_last: bool = False
 
     @property
     def ndim(self) -> int:

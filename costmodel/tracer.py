@@ -33,6 +33,7 @@ Mode = Literal["eval", "train"]
 
 _TORCH = os.path.dirname(torch.__file__)
 _HERE = os.path.abspath(__file__)
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _DTYPES = {
     value: name
     for name, value in vars(torch).items()
@@ -291,8 +292,10 @@ class Recorder(TorchDispatchMode):
             strides = tensor.stride()
             offset = dim_of(tensor.storage_offset())
             contiguous = tensor.is_contiguous()
+            dense = _CHANNELS_LAST.get(len(shape))
+            last = dense is not None and tensor.is_contiguous(memory_format=dense)
         except (NotImplementedError, RuntimeError):
-            strides, offset, contiguous = (), 0, True
+            strides, offset, contiguous, last = (), 0, True, False
         expanded = tuple(
             i for i, s in enumerate(strides) if isinstance(s, int) and s == 0 and shape[i] != 1
         )
@@ -306,6 +309,7 @@ class Recorder(TorchDispatchMode):
             self._kinds.get(storage, "activation"),
             expanded,
             contiguous,
+            last,
         )
 
     # -- recording -------------------------------------------------------------------------
