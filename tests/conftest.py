@@ -15,7 +15,8 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["COLUMNS"] = "80"
-os.environ.pop("FORCE_COLOR", None)
+for name in ("FORCE_COLOR", "PYTHONUNBUFFERED"):  # either changes what a subprocess writes
+    os.environ.pop(name, None)
 
 settings.register_profile("tests", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("tests")

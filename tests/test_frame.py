@@ -156,33 +156,39 @@ def test_an_interrupt_is_one_line_and_status_130(raising):
     assert (done.exit_code, done.stderr) == (130, "costmodel: interrupted\n")
 
 
-def test_an_interrupt_signal_ends_a_real_process_so_too():
+def process(body: str, **streams: IO[str]) -> subprocess.CompletedProcess[str]:
+    """Run a real process whose command ``act`` does what ``body`` says."""
     code = (
-        "import os, signal, sys, types, click, costmodel.cli as c\n"
-        "m = sys.modules['costmodel.cli.hang'] = types.ModuleType('costmodel.cli.hang')\n"
-        "stop = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
-        "m.hang = click.Command('hang', callback=stop)\n"
-        "c.COMMANDS, c.find_spec = {'hang': ''}, lambda name: True\n"
-        "c.cli.main(['hang'])"
+        "import os, signal, sys, types, click, costmodel.cli as frame\n"
+        "module = sys.modules['costmodel.cli.act'] = types.ModuleType('costmodel.cli.act')\n"
+        f"module.act = click.Command('act', callback=lambda: {body})\n"
+        "frame.COMMANDS, frame.find_spec = {'act': ''}, lambda name: True\n"
+        "frame.cli.main(['act'])"
     )
-    done = python("-c", code)
+    return python("-c", code, **streams)
+
+
+def test_an_interrupt_signal_ends_a_real_process_so_too():
+    done = process("os.kill(os.getpid(), signal.SIGINT)")
     assert (done.returncode, done.stderr) == (130, "costmodel: interrupted\n")
 
 
-def test_a_closed_pipe_is_quiet():
+@pytest.mark.parametrize("write", ["print('a')", "click.echo('a')", "print('a' * 100_000)"])
+def test_a_closed_pipe_is_quiet(write):
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as closed:
-        done = python("-m", "costmodel", stdout=closed)
+        done = process(write, stdout=closed)
     assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_a_full_disk_is_one_line():
+@pytest.mark.parametrize("write", ["print('a')", "click.echo('a')", "print('a' * 100_000)"])
+def test_a_full_disk_is_one_line(write):
     with Path("/dev/full").open("w") as full:
-        done = python("-m", "costmodel", stdout=full)
+        done = process(write, stdout=full)
     assert done.returncode == 2
-    assert done.stderr == ("costmodel: error: cannot write the output: No space left on device\n")
+    assert done.stderr == "costmodel: error: cannot write the output: No space left on device\n"
 
 
 # -- what is shipped ------------------------------------------------------------------------------
