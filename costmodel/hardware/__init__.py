@@ -1,6 +1,7 @@
 """Device profiles: peaks, memory levels and energy of real hardware, each figure with a source."""
 
 from costmodel.hardware.catalog import architecture, core
+from costmodel.hardware.energy import energy
 from costmodel.hardware.loader import check_file, load_profile, profile_names, resolve
 from costmodel.hardware.peaks import cpu_peak, peak
 from costmodel.hardware.schema import (
@@ -31,6 +32,7 @@ __all__ = [
     "check_file",
     "core",
     "cpu_peak",
+    "energy",
     "load_profile",
     "peak",
     "profile_names",

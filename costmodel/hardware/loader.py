@@ -10,6 +10,7 @@ from typing import Any
 
 from costmodel.errors import CostModelError
 from costmodel.hardware.catalog import FOLDER, architecture, core, nearest
+from costmodel.hardware.energy import memory_types
 from costmodel.hardware.records import build, read_mapping, require_sources
 from costmodel.hardware.schema import CpuEngine, GpuEngine, Memory, Profile
 
@@ -79,12 +80,12 @@ def check_file(path: Path) -> Profile:
             f"{path}: default.engine: {profile.default.engine!r} is none of the engines"
             f" ({', '.join(profile.engines)})"
         )
-    _check_bandwidth(profile.memory, path, "memory")
+    _check_memory(profile.memory, path, "memory")
     engines = {}
     for name, engine in profile.engines.items():
         where = f"engines.{name}"
         if not isinstance(engine, CpuEngine) and engine.memory is not None:
-            _check_bandwidth(engine.memory, path, f"{where}.memory")
+            _check_memory(engine.memory, path, f"{where}.memory")
         try:
             if isinstance(engine, CpuEngine):
                 for index, cluster in enumerate(engine.clusters):
@@ -128,7 +129,12 @@ def _files_of(value: Any, point: str) -> Iterator[Path]:
             raise CostModelError(f"entry point {ENTRY_POINT_GROUP}:{point}: no such path: {path}")
 
 
-def _check_bandwidth(memory: Memory, path: Path, where: str) -> None:
+def _check_memory(memory: Memory, path: Path, where: str) -> None:
+    known = memory_types()
+    if memory.type not in known:
+        raise CostModelError(
+            f"{path}: {where}.type: {memory.type!r} is none of {', '.join(known)}; take the nearest"
+        )
     if memory.bus_bits is None or memory.mt_per_s is None:
         return
     expected = memory.bus_bits * memory.mt_per_s / 8000

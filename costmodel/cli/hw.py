@@ -1,0 +1,156 @@
+"""``costmodel hw``: list the device profiles, show one with its sources, check a file."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from costmodel.errors import CostModelError
+
+
+@click.group()
+def hw() -> None:
+    """List, show, check and calibrate device profiles."""
+
+
+@hw.command("list")
+def list_profiles() -> None:
+    """List the installed profiles: peak FP32 rate of the default engine, memory bandwidth."""
+    from costmodel.hardware import load_profile, peak, profile_names
+
+    rows = []
+    for name in profile_names():
+        try:
+            profile = load_profile(name)
+            flops = peak(profile, profile.default.engine, "fp32")
+        except CostModelError as error:  # another distribution's profile must not hide the rest
+            click.echo(f"skipped: {error}", err=True)
+            continue
+        bandwidth = f"{_digits(profile.memory.gb_per_s)} GB/s"
+        rows.append((name, profile.title, profile.default.engine, _rate(flops), bandwidth))
+    _print_devices(rows)
+
+
+@hw.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Show all that the profile NAME (or a file) says, with the source of every figure."""
+    from costmodel.hardware import (
+        CpuEngine,
+        GpuEngine,
+        architecture,
+        core,
+        energy,
+        peak,
+        resolve,
+    )
+
+    profile, _ = resolve(name)
+    default = profile.default
+    click.echo(f"{profile.name}: {profile.title} ({profile.kind}), {profile.chip}")
+    threads = f", {default.threads} threads" if default.threads else ""
+    click.echo(
+        f"default: {default.engine}, {default.execution}, {default.layout}, {default.dtype}"
+        f"{threads}"
+    )
+    if profile.notes:
+        click.echo(f"note: {profile.notes}")
+    for label in profile.engines:
+        click.echo(f"\n{profile.name}:{label}, peaks over the whole engine")
+        cost = energy(profile, label)
+        rows = [
+            (dtype, _rate(peak(profile, label, dtype)), f"{_span(joules)} pJ/MAC")
+            for dtype, joules in cost.pj_per_mac.items()
+        ]
+        _print_aligned([("dtype", "peak", "energy: typical (range)"), *rows])
+        per_byte = ", ".join(f"{k} {_span(v)}" for k, v in cost.pj_per_byte.items())
+        click.echo(f"{_span(cost.pj_per_op)} pJ/op; pJ/byte: {per_byte}")
+        click.echo(f"{_span(cost.idle_w)} W at rest, {_digits(cost.max_w)} W at most")
+    _print_record(profile.name, profile, ("process_nm", "memory", "engines", "power", "measured"))
+    for unit in profile.engines.values():
+        if isinstance(unit, CpuEngine):
+            for name in dict.fromkeys(cluster.core for cluster in unit.clusters):
+                _print_record(name, core(name))
+        elif isinstance(unit, GpuEngine):
+            _print_record(unit.architecture, architecture(unit.architecture))
+
+
+@hw.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Check a profile FILE of your own; print ok, or what is wrong and where."""
+    from costmodel.hardware import check_file
+
+    check_file(file)
+    click.echo("ok")
+
+
+def _print_record(title: str, record: Any, keys: Sequence[str] = ()) -> None:
+    """Every figure of a record, then where each comes from."""
+    data = record.model_dump(mode="json", exclude_none=True)
+    sources = data.pop("sources")
+    click.echo(f"\n{title}: figures")
+    _print_aligned(leaf for key in keys or data for leaf in _leaves(key, data.get(key)))
+    click.echo(f"{title}: sources")
+    for key, source in sources.items():
+        click.echo(f"  {key}: {source}")
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _leaves(f"{key}.{name}", item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _leaves(f"{key}.{index}", item)
+    elif value is not None:
+        yield key, _digits(value) if isinstance(value, float) else str(value)
+
+
+def _print_devices(rows: Sequence[tuple[str, ...]]) -> None:
+    """Aligned columns; on a terminal the device's title gives way so that each row is one line."""
+    header = ("name", "device", "engine", "peak fp32", "memory")
+    if not sys.stdout.isatty():
+        _print_aligned([header, *rows])
+        return
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    room = shutil.get_terminal_size().columns - sum(widths) + widths[1] - 2 * (len(widths) - 1)
+    room = max(room, len("device"))
+    fitted = [(row[0], _shortened(row[1], room), *row[2:]) for row in rows]
+    _print_aligned([header, *fitted], bold_header=True)
+
+
+def _shortened(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _print_aligned(rows: Iterable[tuple[str, ...]], bold_header: bool = False) -> None:
+    table = list(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    for index, row in enumerate(table):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.secho("  ".join(cells).rstrip(), bold=True if bold_header and index == 0 else None)
+
+
+def _rate(flops: float) -> str:
+    scales = ((1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1e6, "MFLOP/s"))
+    factor, unit = next((scale for scale in scales if flops >= scale[0]), scales[-1])
+    return f"{_digits(flops / factor)} {unit}"
+
+
+def _span(value: Any) -> str:
+    low, typical, high = (
+        _digits(float(f"{v:.2g}")) for v in (value.low, value.typical, value.high)
+    )
+    return f"{typical} ({low} to {high})"
+
+
+def _digits(value: float) -> str:
+    """Four significant digits, without an exponent."""
+    text = f"{value:.4g}"
+    return f"{value:.0f}" if "e+" in text else f"{value:.7f}".rstrip("0") if "e-" in text else text
