@@ -64,7 +64,7 @@ def show(name: str) -> None:
         click.echo(f"\n{profile.name}:{label}, peaks over the whole engine")
         cost = energy(profile, label)
         rows = [
-            (dtype, _rate(peak(profile, label, dtype)), f"{_span(joules)} pJ/MAC")
+            (dtype, _rate(peak(profile, label, dtype), dtype), f"{_span(joules)} pJ/MAC")
             for dtype, joules in cost.pj_per_mac.items()
         ]
         _print_aligned([("dtype", "peak", "energy: typical (range)"), *rows])
@@ -137,8 +137,9 @@ def _print_aligned(rows: Iterable[tuple[str, ...]], bold_header: bool = False) -
         click.secho("  ".join(cells).rstrip(), bold=True if bold_header and index == 0 else None)
 
 
-def _rate(flops: float) -> str:
-    scales = ((1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1e6, "MFLOP/s"))
+def _rate(flops: float, dtype: str = "fp32") -> str:
+    what = "OP/s" if dtype.startswith("int") else "FLOP/s"
+    scales = ((1e12, f"T{what}"), (1e9, f"G{what}"), (1e6, f"M{what}"))
     factor, unit = next((scale for scale in scales if flops >= scale[0]), scales[-1])
     return f"{_digits(flops / factor)} {unit}"
 
