@@ -301,8 +301,10 @@ def test_good_file_loads(tmp_path):
         (
             "clock_ghz: 2.4",
             "clock_ghz: 2.4e9x",
-            "engines.cpu.clusters.0.clock_ghz: '2.4e9x' is text, not a number; "
-            + "write it as 1.0e+12 or 2.5",
+            (
+                "engines.cpu.clusters.0.clock_ghz: '2.4e9x' is text, not a number; "
+                "write it as 1.0e+12 or 2.5"
+            ),
         ),
         (
             "gb_per_s: 17.1",
@@ -336,8 +338,10 @@ def test_good_file_loads(tmp_path):
         (
             "cortex-a76",
             "cortex-a67",
-            "engines.cpu.clusters.0.core: no core is called 'cortex-a67'; "
-            + "did you mean cortex-a78 or cortex-a77 or cortex-a76?",
+            (
+                "engines.cpu.clusters.0.core: no core is called 'cortex-a67'; "
+                "did you mean cortex-a78 or cortex-a77 or cortex-a76?"
+            ),
         ),
         (
             "  process_nm: vendor data sheet\n",
