@@ -58,9 +58,12 @@ rule("aten._upsample_bicubic2d_aa", family=FAMILY)(_antialiased(4))
 
 def _taps_across(support: int, size_in: Dim, size_out: Dim) -> Dim:
     """⌈support · max(1, in/out)⌉."""
-    if isinstance(size_in, int) and isinstance(size_out, int):
-        return max(support, -(-support * size_in // size_out))
-    return support
+    taps = -(-support * size_in // size_out)
+    if isinstance(taps, int):
+        return max(support, taps)
+    import sympy
+
+    return sympy.Max(support, taps)
 
 
 @rule("aten.grid_sampler", "aten.grid_sampler_2d", "aten.grid_sampler_3d", family=FAMILY)

@@ -69,10 +69,10 @@ def _covered(x: TensorSpec, out: TensorSpec) -> Dim:
     """Input elements that the windows of an adaptive pooling cover, overlaps counted twice."""
     total: Dim = 1
     for n, m in zip(x.shape, out.shape, strict=True):
-        if not isinstance(n, int) or not isinstance(m, int):
-            total = total * n  # symbolic: exact where the output divides the input
-        elif n == m:
+        if n == m:
             total = total * n
+        elif not isinstance(m, int):
+            raise ValueError("an adaptive output size must be a number, or the input's own size")
         else:
             total = total * sum(-(-(i + 1) * n // m) - i * n // m for i in range(m))
     return total

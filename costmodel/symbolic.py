@@ -1,0 +1,275 @@
+"""Symbols in place of sizes: the only module that knows how torch reasons about shapes.
+
+A `Session` gives torch symbolic integers, runs a module on fake tensors of such sizes under the
+same recorder that traces numbers, and turns torch's expressions into sympy's. What torch had to
+assume on the way, its guards, becomes the domain in which the result holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import numbers
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import Any
+
+import networkx as nx
+import sympy
+import torch
+from torch import nn
+from torch._dynamo.source import ConstantSource
+from torch._subclasses import FakeTensor, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+from torch.nn import init
+from torch.nn.modules import normalization
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from costmodel.identity import dim_of
+from costmodel.ir import symbol
+from costmodel.recorder import Recorder
+from costmodel.tracer import run
+
+#: A tensor to make: its shape, in ints and names of symbols, and torch's name of its dtype.
+Input = tuple[Sequence[int | str], str]
+
+_SESSION: ContextVar[Session | None] = ContextVar("session", default=None)
+
+
+class Session:
+    """Symbolic integers of one trace. ``hints`` are sizes at which the module is known to run.
+
+    Where the code under trace branches on a size, torch takes the branch of the hint and notes a
+    guard. Hints should differ from each other and from 1, or a coincidence becomes a guard.
+    """
+
+    def __init__(self, hints: Mapping[str, int]) -> None:
+        self.hints = dict(hints)
+        self.environment = ShapeEnv(duck_shape=False, specialize_zero_one=False)
+        self.mode = FakeTensorMode(shape_env=self.environment, allow_non_fake_inputs=True)
+        self.mode.cache_enabled = False  # keys made of symbols cost more than they save
+        self.integers: dict[str, Any] = {}
+        self._ours: dict[sympy.Symbol, sympy.Symbol] = {}
+        self._known: dict[sympy.Expr, Any] = {}
+        for name, hint in hints.items():
+            source = ConstantSource(name)
+            theirs = self.environment.create_symbol(hint, source, DimDynamic.DYNAMIC)
+            self._ours[theirs] = symbol(name)
+            self.integers[name] = self.environment.create_symintnode(
+                theirs, hint=hint, source=source
+            )
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Inside, tensors are fake and `expression` knows the symbols of this session."""
+        token = _SESSION.set(self)
+        try:
+            with self.mode:
+                yield
+        finally:
+            _SESSION.reset(token)
+
+    def expression(self, expr: sympy.Expr) -> Any:
+        """Our form of an expression of this session, an ``int`` where it is a number."""
+        found = self._known.get(expr)
+        if found is None:
+            found = self._known[expr] = convert(expr, self._ours)
+        return found
+
+    def specialised(self) -> dict[str, int]:
+        """Symbols that the code forced to one value, with that value."""
+        fixed = {}
+        for theirs, ours in self._ours.items():
+            value = self.environment.replace(theirs)
+            if value.is_Integer:
+                fixed[ours.name] = int(value)
+        return fixed
+
+    def guards(self) -> list[sympy.Basic]:
+        """What torch assumed, as relations between our symbols, those always true left out."""
+        found: dict[sympy.Basic, None] = {}
+        for guard in self.environment.guards:
+            relation = convert(guard.expr, self._ours)
+            if relation not in (True, sympy.true):
+                found[relation] = None
+        return list(found)
+
+
+def expression(expr: sympy.Expr) -> Any:
+    """Our form of torch's expression: an ``int``, or sympy in positive integer symbols."""
+    session = _SESSION.get()
+    return convert(expr, {}) if session is None else session.expression(expr)
+
+
+def convert(expr: Any, names: Mapping[sympy.Symbol, sympy.Symbol]) -> Any:
+    """Torch's shape functions (``FloorDiv``, ``Mod``, ``Max`` …) as sympy's own."""
+    if isinstance(expr, sympy.Integer):
+        return int(expr)
+    if isinstance(expr, sympy.Symbol):
+        return names.get(expr) or symbol(expr.name)
+    if not getattr(expr, "args", ()):
+        return expr
+    args = [convert(arg, names) for arg in expr.args]
+    build = _FUNCTIONS.get(type(expr).__name__)
+    return build(*args) if build is not None else expr.func(*args)
+
+
+def _floor(a: Any, b: Any) -> Any:
+    return sympy.floor(sympy.sympify(a) / b)
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    return sympy.sympify(base) ** exponent
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "FloorDiv": _floor,
+    "CleanDiv": lambda a, b: sympy.sympify(a) / b,
+    "CeilDiv": lambda a, b: sympy.ceiling(sympy.sympify(a) / b),
+    "IntTrueDiv": lambda a, b: sympy.sympify(a) / b,
+    "FloatTrueDiv": lambda a, b: sympy.sympify(a) / b,
+    "Mod": sympy.Mod,
+    "PythonMod": sympy.Mod,
+    "ModularIndexing": lambda a, b, c: sympy.Mod(_floor(a, b), c),
+    "Max": sympy.Max,
+    "Min": sympy.Min,
+    "CeilToInt": sympy.ceiling,
+    "FloorToInt": sympy.floor,
+    "TruncToInt": sympy.floor,
+    "ToFloat": lambda a: a,
+    "Identity": lambda a: a,
+    "PowByNatural": _power,
+    "FloatPow": _power,
+    "LShift": lambda a, b: a * 2**b,
+    "RShift": lambda a, b: _floor(a, sympy.Integer(2) ** b),
+    "Where": lambda c, a, b: sympy.Piecewise((a, c), (b, True)),
+}
+
+
+# -- running ---------------------------------------------------------------------------------
+
+
+def trace(session: Session, model: nn.Module, inputs: Sequence[Input]) -> nx.DiGraph[int]:
+    """Trace ``model`` on fake tensors; the graph's specs carry sympy expressions.
+
+    Raises whatever the model raises where it cannot be run so.
+    """
+    with session.active(), _faked(model):
+        tensors = [
+            torch.empty(
+                [session.integers[d] if isinstance(d, str) else d for d in shape],
+                dtype=getattr(torch, dtype),
+            )
+            for shape, dtype in inputs
+        ]
+        recorder = Recorder(model, "symbolic")
+        with Shortcuts():  # type: ignore[no-untyped-call]
+            run(recorder, model, tensors, {}, "eval", None)
+        return recorder.graph("eval")
+
+
+class Shortcuts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Below the recorder: ops whose result looks like an argument are not run.
+
+    On symbolic sizes they decompose into dozens of ops, and a network takes twice as long.
+    """
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        if name.removesuffix("_") in _ALIKE:
+            return args[0] if name.endswith("_") else torch.empty_like(args[0])
+        if name in _ROWWISE and args[0].is_contiguous():
+            return torch.empty_like(args[0])
+        if name == "linear":
+            return args[0].new_empty((*args[0].shape[:-1], args[1].shape[0]))
+        if name in _BINARY and _same_layout(*args[:2]):
+            return args[0] if name.endswith("_") else torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+#: Ops whose only output has the shape, dtype and strides of their first argument.
+_ALIKE = {
+    "relu", "relu6", "leaky_relu", "hardtanh", "hardsigmoid", "hardswish", "sigmoid", "silu",
+    "tanh", "softplus", "mish", "elu", "celu", "selu", "gelu", "dropout", "feature_dropout",
+    "batch_norm",
+}  # fmt: skip
+#: The same for dense row-major arguments.
+_ROWWISE = {"layer_norm", "softmax", "rms_norm"}
+_BINARY = {"add", "add_", "mul", "mul_", "sub", "sub_"}
+
+
+def _same_layout(a: Any, b: Any) -> bool:
+    """Whether two tensors have the same dtype and, expression by expression, the same layout."""
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor) or a.dtype != b.dtype:
+        return False
+    return a.ndim == b.ndim and all(
+        dim_of(x) == dim_of(y)
+        for x, y in zip((*a.shape, *a.stride()), (*b.shape, *b.stride()), strict=True)
+    )
+
+
+@contextlib.contextmanager
+def _faked(model: nn.Module) -> Iterator[None]:
+    """The model with fake tensors in place of its weights, for as long as the block lasts."""
+    twins: dict[int, Any] = {}
+    restore: list[tuple[dict[str, Any], str, Any]] = []
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is None or isinstance(tensor, FakeTensor):
+                    continue
+                if id(tensor) not in twins:
+                    twin = torch.empty_strided(
+                        tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu"
+                    )
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    twins[id(tensor)] = nn.Parameter(twin, False) if is_parameter else twin
+                restore.append((table, name, tensor))
+                table[name] = twins[id(tensor)]
+    recurrent = [m for m in model.modules() if isinstance(m, nn.RNNBase)]
+    flat = [m._flat_weights for m in recurrent]
+    for module in recurrent:
+        module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+    try:
+        yield
+    finally:
+        for table, name, tensor in restore:
+            table[name] = tensor
+        for module, weights in zip(recurrent, flat, strict=True):
+            module._flat_weights = weights
+
+
+@contextlib.contextmanager
+def constructing() -> Iterator[None]:
+    """Let torch's own modules be built with symbolic integers.
+
+    Initial values are skipped (they cost nothing and would look into the sizes), and type checks
+    for integers accept symbolic ones.
+    """
+    changes: list[tuple[Any, str, Any]] = [
+        (init, name, _unchanged)
+        for name in vars(init)
+        if name.endswith("_") and not name.startswith("_")
+    ]
+    changes += [
+        (init, "_calculate_fan_in_and_fan_out", lambda _: (1, 1)),
+        (normalization, "numbers", SimpleNamespace(Integral=(numbers.Integral, torch.SymInt))),
+    ]
+    saved = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    for owner, name, value in changes:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for owner, name, value in saved:
+            setattr(owner, name, value)
+
+
+def _unchanged(tensor: Any, *_: Any, **__: Any) -> Any:
+    return tensor
