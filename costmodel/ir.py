@@ -201,12 +201,12 @@ class TraceInfo:
     notes: tuple[str, ...] = ()
 
 
-def ops_of(graph: nx.DiGraph) -> list[Op]:
+def ops_of(graph: nx.DiGraph[int]) -> list[Op]:
     """The ops of a traced graph in the order in which they ran."""
     return [data["op"] for _, data in graph.nodes(data=True)]
 
 
-def info_of(graph: nx.DiGraph) -> TraceInfo:
+def info_of(graph: nx.DiGraph[int]) -> TraceInfo:
     """What the trace says of itself."""
     info: TraceInfo = graph.graph["info"]
     return info

@@ -163,7 +163,7 @@ class CostTable:
             if name not in known:
                 have = ", ".join(sorted(known)) or "none: its shapes are numbers"
                 raise CostModelError(f"no symbol {name} in this table; it has {have}")
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise CostModelError(f"{name}={value!r}: a symbol stands for a positive integer")
         result: CostTable = substitute(self, values)
         return result
@@ -184,7 +184,7 @@ class CostTable:
         )
 
 
-def cost(graph: nx.DiGraph) -> CostTable:
+def cost(graph: nx.DiGraph[int]) -> CostTable:
     """The cost table of a traced graph."""
     rows = tuple(Row(op, rules.cost_of(op), rules.family_of(op)) for op in ops_of(graph))
     return CostTable(rows, info_of(graph))

@@ -35,6 +35,18 @@ def multinomial(x: TensorSpec, samples: Any, *args: Any, out: TensorSpec, **kwar
     return Cost(ops=x.numel + 2 * out.numel)
 
 
+@rule(
+    "aten.dropout", "aten.dropout_", "aten.feature_dropout", "aten.feature_dropout_",
+    "aten.alpha_dropout", "aten.alpha_dropout_", "aten.feature_alpha_dropout",
+    "aten.feature_alpha_dropout_", family=FAMILY,
+)  # fmt: skip
+def dropout(x: TensorSpec, p: float, train: bool, *, out: TensorSpec) -> Cost:
+    """The identity in eval mode; else a draw, a compare, a mask and a scale an element."""
+    if not train:
+        return Cost(bytes_read=0, bytes_written=0)
+    return Cost(ops=4 * x.numel)
+
+
 @rule("aten.native_dropout", "aten._fused_dropout", family=FAMILY)
 def native_dropout(x: TensorSpec, *args: Any, out: Any) -> Cost:
     """A draw, a compare, a mask and a scale an element."""
