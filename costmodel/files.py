@@ -16,6 +16,9 @@ def write_atomic(path: str | Path, data: str | bytes) -> None:
     permission, full disk); the previous file, if any, is then untouched.
     """
     target = Path(path)
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        _write_through(target, data)
+        return
     payload = data.encode() if isinstance(data, str) else data
     temporary: str | None = None
     try:
@@ -29,6 +32,17 @@ def write_atomic(path: str | Path, data: str | bytes) -> None:
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise CostModelError(
+            f"cannot write {target}: {reason}; choose another path with -o"
+        ) from error
+
+
+def _write_through(target: Path, data: str | bytes) -> None:
+    """Write to a device or a pipe, which must not be replaced by a file."""
+    try:
+        target.write_bytes(data.encode() if isinstance(data, str) else data)
+    except OSError as error:
         reason = error.strerror or str(error)
         raise CostModelError(
             f"cannot write {target}: {reason}; choose another path with -o"

@@ -41,8 +41,9 @@ def from_hf(call: Call) -> Builder:
         config.use_cache = False  # one forward pass, without the copies into a cache
 
     def construct() -> Any:
+        model = (model_class or _class_for(transformers, config))(config)
         assume_plain_sequences()
-        return (model_class or _class_for(transformers, config))(config)
+        return model
 
     return Builder(call.text, construct, inputs=hf_inputs)
 
@@ -102,12 +103,7 @@ def assume_plain_sequences() -> None:
 def _unless_meta(function: Callable[[Any], Any], answer: Any) -> Callable[[Any], Any]:
     @functools.wraps(function)
     def look(tensor: Any) -> Any:
-        if tensor.is_meta:
-            return answer
-        try:
-            return function(tensor)
-        except RuntimeError:  # it met a tensor without data on the way
-            return answer
+        return answer if tensor.is_meta else function(tensor)
 
     return look
 

@@ -1,0 +1,115 @@
+"""``costmodel analyze``: count a model, and predict its latency on a device."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from costmodel.errors import CostModelError
+from costmodel.files import write_atomic
+
+if TYPE_CHECKING:
+    from costmodel.report import Report
+
+FORMATS = ("table", "json", "csv", "markdown", "html")
+POSITIVE = click.IntRange(min=1)
+
+
+@click.command("analyze")
+@click.argument("target")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="SHAPE",
+    help="Input shape, as 1x3x224x224 or int64:1x128; repeatable.",
+)
+@click.option("--batch", type=POSITIVE, metavar="N", help="Leading dimension of the inputs.")
+@click.option("--hw", metavar="NAME[:ENGINE]", help="Predict latency on this device.")
+@click.option("--dtype", metavar="D", help="Arithmetic of the prediction, as fp16.")
+@click.option("--execution", metavar="E", help="How it runs, as eager, compiled or tflite.")
+@click.option("--layout", metavar="L", help="Memory layout, nchw or nhwc.")
+@click.option("--threads", type=POSITIVE, metavar="N", help="CPU threads.")
+@click.option("--mode", type=click.Choice(("eval", "train")), default="eval", show_default=True)
+@click.option("--depth", type=POSITIVE, metavar="K", help="Levels of the module tree.")
+@click.option("--by", type=click.Choice(("op", "module", "family")), help="What a line stands for.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("-o", "--output", metavar="FILE", help="Write there instead of to stdout.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if an op has no cost rule.")
+@click.pass_context
+def analyze(
+    ctx: click.Context,
+    /,
+    target: str,
+    inputs: tuple[str, ...],
+    form: str,
+    by: Any,
+    depth: int | None,
+    output: str | None,
+    strict: bool,
+    **options: Any,
+) -> None:
+    """Count a model's MACs, bytes and parameters; predict latency.
+
+    TARGET is FILE.py, FILE.py:NAME(width=0.5), package.module:NAME, timm:NAME,
+    torchvision:NAME, hf:CONFIG_DIR, hf:BertConfig or FILE.pt2.
+    """
+    _check_device(options)
+    from costmodel.api import analyze as run
+
+    # What the model's own code prints must not end up in the data.
+    with contextlib.redirect_stdout(sys.stderr):
+        report = run(target, inputs or None, **options)
+    _put(report, form, by, depth, output)
+    if strict and not report.complete:
+        names = ", ".join(f"{item.op} ({item.count} ×)" for item in report.unsupported)
+        click.echo(f"costmodel: no cost rule for {names}; totals are lower bounds", err=True)
+        ctx.exit(1)
+
+
+def _check_device(options: dict[str, Any]) -> None:
+    """Options of a prediction mean nothing without a device."""
+    if options["hw"] is None:
+        for name in ("dtype", "execution", "layout", "threads"):
+            if options[name] is not None:
+                raise CostModelError(f"--{name} is about a device; add --hw NAME")
+
+
+def _put(report: Report, form: str, by: Any, depth: int | None, output: str | None) -> None:
+    if form == "table" and output is None and sys.stdout.isatty():
+        from rich.console import Console
+
+        from costmodel.report.terminal import render
+
+        render(report, Console(highlight=False), by or "module", depth)
+        return
+    text = _text(report, form, by, depth)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_atomic(output, text)
+
+
+def _text(report: Report, form: str, by: Any, depth: int | None) -> str:
+    from costmodel.report import formats, terminal
+
+    match form:
+        case "json":
+            found = formats.to_dict(report, by, depth)
+            return json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        case "csv":
+            return formats.to_csv(report, by, depth)
+        case "markdown":
+            return formats.to_markdown(report, by or "module", depth)
+        case "html":
+            if find_spec("costmodel.report.html") is None:
+                raise CostModelError("this build has no HTML page; use --format markdown")
+            page: str = import_module("costmodel.report.html").render(report)
+            return page
+    return terminal.text(report, by or "module", depth)

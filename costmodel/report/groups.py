@@ -1,0 +1,156 @@
+"""The rows of a summary: counts and predicted time of each module, op or family."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from costmodel.prediction import KernelTime
+from costmodel.table import By, Totals
+
+if TYPE_CHECKING:
+    from costmodel.report.report import Report
+
+#: A module tree is opened as deep as it stays within this many lines.
+TREE_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One line: ``path`` in full, ``level`` in the tree, and what it costs.
+
+    ``share`` is the fraction of the latency, or of the MACs where nothing was predicted.
+    ``complete`` is false where an op in it has no rule, so that its counts are lower bounds.
+    """
+
+    path: str
+    level: int
+    totals: Totals
+    share: float
+    latency_s: float | None = None
+    bound: str | None = None
+    complete: bool = True
+
+    @property
+    def name(self) -> str:
+        """The last part of a module's path, all of any other name."""
+        return self.path.rpartition(".")[2] if self.level else self.path
+
+
+def groups(report: Report, by: By, depth: int | None = None) -> list[Group]:
+    """Summary lines: modules as a tree in order of first use, ops and families by share."""
+    if by == "module":
+        return _tree(report, default_depth(report) if depth is None else depth)
+    times = _times(report, by)
+    incomplete = {
+        row.family if by == "family" else row.op.target
+        for row in report.table.rows
+        if row.cost is None
+    }
+    lines = [
+        _group(report, name, 0, totals, times.get(name, ()), name not in incomplete)
+        for name, totals in report.table.group_by(by).items()
+    ]
+    return sorted(lines, key=lambda line: (-line.share, -line.totals.bytes))
+
+
+def largest(lines: Iterable[Group], share: float = 0.8) -> list[Group]:
+    """The fewest lines, largest first, whose shares add up to ``share`` of the whole."""
+    chosen: list[Group] = []
+    covered = 0.0
+    for line in sorted(lines, key=lambda line: -line.share):
+        if covered >= share or line.share == 0:
+            break
+        chosen.append(line)
+        covered += line.share
+    return chosen
+
+
+def default_depth(report: Report) -> int:
+    """The deepest level at which the whole tree takes at most `TREE_LINES` lines; at least 1."""
+    paths = list(report.table.group_by("module"))
+    deepest = max((path.count(".") + 1 for path in paths if path), default=0)
+    depth = 1
+    while depth < deepest and len(_prefixes(paths, depth + 1)) <= TREE_LINES:
+        depth += 1
+    return depth
+
+
+def _tree(report: Report, depth: int) -> list[Group]:
+    table = report.table
+    at_level = [table.group_by("module", level) for level in range(depth + 1)]
+    lines = []
+    for path in _prefixes(table.group_by("module"), depth):
+        level = path.count(".") + 1
+        totals = at_level[level][path]
+        kernels = [k for k in _kernels(report) if f"{k.module}.".startswith(f"{path}.")]
+        complete = not any(
+            row.cost is None and f"{row.op.module}.".startswith(f"{path}.") for row in table.rows
+        )
+        lines.append(_group(report, path, level, totals, kernels, complete))
+    return lines
+
+
+def _prefixes(paths: Iterable[str], depth: int) -> list[str]:
+    """Every node of the module tree down to ``depth``, parents before children."""
+    children: dict[str, dict[str, None]] = defaultdict(dict)
+    for path in paths:
+        parent = ""
+        for part in path.split(".")[:depth] if path else ():
+            node = f"{parent}.{part}".lstrip(".")
+            children[parent].setdefault(node)
+            parent = node
+    found: list[str] = []
+
+    def visit(node: str) -> None:
+        for child in children.get(node, ()):
+            found.append(child)
+            visit(child)
+
+    visit("")
+    return found
+
+
+def _kernels(report: Report) -> tuple[KernelTime, ...]:
+    return report.prediction.kernels if report.prediction else ()
+
+
+def _times(report: Report, by: By) -> dict[str, list[KernelTime]]:
+    """Kernels by family, or by the op that does most of their work."""
+    key: Callable[[KernelTime], str] = lambda kernel: kernel.family  # noqa: E731
+    if by == "op":
+        rows = {row.op.name: row for row in report.table.rows}
+
+        def key(kernel: KernelTime) -> str:
+            known = [rows[name] for name in kernel.ops if name in rows]
+            if not known:
+                return kernel.family
+            main = max(known, key=lambda row: row.cost.flops if row.cost else 0)
+            return main.op.target
+
+    found: dict[str, list[KernelTime]] = defaultdict(list)
+    for kernel in _kernels(report):
+        found[key(kernel)].append(kernel)
+    return found
+
+
+def _group(
+    report: Report,
+    path: str,
+    level: int,
+    totals: Totals,
+    kernels: Iterable[KernelTime],
+    complete: bool,
+) -> Group:
+    if report.prediction is None:
+        share = totals.macs / report.macs if report.macs else 0.0
+        return Group(path, level, totals, float(share), complete=complete)
+    by_bound: dict[str, float] = defaultdict(float)
+    for kernel in kernels:
+        by_bound[kernel.bound] += kernel.latency_s
+    latency = sum(by_bound.values())
+    whole = sum(kernel.latency_s for kernel in report.prediction.kernels)
+    bound = max(by_bound, key=lambda name: by_bound[name]) if latency else None
+    return Group(path, level, totals, latency / whole if whole else 0.0, latency, bound, complete)
