@@ -105,6 +105,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         leaves = pytree.tree_leaves(outputs)
         self._outputs = tuple(self.known.spec(x) for x in leaves if isinstance(x, torch.Tensor))
 
+    def own(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Count ``tensors`` as the model's own memory, not as activations."""
+        for tensor in tensors:
+            self.known.kinds.setdefault(self.known.storage_of(tensor), "buffer")
+
     @contextmanager
     def recording(self, phase: Phase = "forward") -> Iterator[None]:
         """Record what runs inside; module calls are followed to name where an op ran."""
@@ -136,7 +141,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         plan = _plan(func)
         if not rules.is_known(plan.target):
             with self:
-                result = func.decompose(*args, **kwargs)
+                result = _decomposed(func, args, kwargs)
             if result is not NotImplemented:
                 return result
         used: list[torch.Tensor] = []
@@ -200,7 +205,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             node: Any = torch._C._current_autograd_node()
             return self._sequence.get(node._sequence_nr(), here) if node is not None else here
         if torch.is_grad_enabled():
-            self._sequence[torch._C._autograd._get_sequence_nr() - 1] = here
+            # The first op after an autograd node is made is the node's own.
+            self._sequence.setdefault(torch._C._autograd._get_sequence_nr() - 1, here)
         return here
 
     def _unique(self, module: str, target: str) -> str:
@@ -317,6 +323,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             notes=tuple(dict.fromkeys(self.notes)),
         )
         return graph
+
+
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+
+def _decomposed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The op in terms of simpler ones, as eager PyTorch runs it; ``NotImplemented`` if it is one.
+
+    The compiled decomposition goes first: the Python one of ``dropout``, say, clones in eval mode.
+    """
+    if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE):
+        return func._op_dk(_COMPOSITE, *args, **kwargs)
+    return func.decompose(*args, **kwargs)
 
 
 def target_name(func: torch._ops.OpOverload) -> str:

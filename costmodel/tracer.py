@@ -118,9 +118,7 @@ def run(
             recorder.finish(outputs)
             _backward(recorder, outputs)
             if optimizer is not None:
-                stepper = optimizer([p for p in model.parameters() if p.grad is not None])
-                with torch.no_grad(), recorder.recording("optimizer"):
-                    stepper.step()
+                _step(recorder, optimizer([p for p in model.parameters() if p.grad is not None]))
 
 
 def _backward(recorder: Recorder, outputs: Any) -> None:
@@ -137,6 +135,23 @@ def _backward(recorder: Recorder, outputs: Any) -> None:
     gradients = [torch.empty_like(leaf) for leaf in differentiable]
     with recorder.recording("backward"):
         torch.autograd.backward(differentiable, gradients)
+
+
+def _step(recorder: Recorder, optimizer: torch.optim.Optimizer) -> None:
+    """Record the second step: the first one makes the state, and some skip work in it."""
+    with torch.no_grad():
+        optimizer.step()
+        state = [
+            value
+            for values in optimizer.state.values()
+            for value in values.values()
+            if isinstance(value, torch.Tensor)
+        ]
+        recorder.own(state)
+        with recorder.recording("optimizer"):
+            optimizer.step()
+    kept = sum(value.numel() * value.element_size() for value in state)
+    recorder.notes.append(f"the optimizer keeps {kept} bytes of state")
 
 
 class FusedAttention(TorchFunctionMode):

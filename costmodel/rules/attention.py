@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from costmodel.ir import Cost, Dim, TensorSpec
-from costmodel.rules.registry import distinct_bytes, rule
+from costmodel.rules.registry import rule
 
 FAMILY = "attention"
 
@@ -98,6 +98,38 @@ def efficient(
     return attention_cost(query, key, value, attn_bias, is_causal)
 
 
+@rule("aten._scaled_dot_product_fused_attention_overrideable", family=FAMILY)
+def overrideable(
+    query: TensorSpec,
+    key: TensorSpec,
+    value: TensorSpec,
+    attn_bias: TensorSpec | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *args: Any,
+    out: Any,
+    **kwargs: Any,
+) -> Cost:
+    """The kernel of a backend outside torch."""
+    return attention_cost(query, key, value, attn_bias, is_causal)
+
+
+@rule("aten._scaled_dot_product_attention_math", family=FAMILY)
+def mathematical(
+    query: TensorSpec,
+    key: TensorSpec,
+    value: TensorSpec,
+    attn_mask: TensorSpec | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *args: Any,
+    out: Any,
+    **kwargs: Any,
+) -> Cost:
+    """The unfused form, where it is an op of its own."""
+    return attention_cost(query, key, value, attn_mask, is_causal)
+
+
 @rule("aten._scaled_dot_product_cudnn_attention", family=FAMILY)
 def cudnn(
     query: TensorSpec,
@@ -116,15 +148,19 @@ def cudnn(
 
 
 def backward_cost(query: TensorSpec, key: TensorSpec, value: TensorSpec, causal: bool) -> Cost:
-    """Scores again, then dV, dP, dQ, dK: five products where the forward pass had two."""
+    """dV, dP, dQ, dK: four products where the forward pass had two.
+
+    A fused kernel has not kept the scores and makes them again: Q·Kᵀ, a fifth product. That is
+    its algorithm's choice, like a checkpoint's, and no part of the derivative; the note tells it.
+    """
     forward = attention_cost(query, key, value, None, causal)
-    *heads, length, width = query.shape
-    count: Dim = 1
-    for h in heads:
-        count = count * h
-    scores = count * length * key.shape[-2]
-    macs = scores * (3 * width + 2 * value.shape[-1])
-    return Cost(macs, 2 * forward.ops)
+    again = forward.macs * query.shape[-1] // (query.shape[-1] + value.shape[-1])
+    return Cost(
+        2 * forward.macs,
+        2 * forward.ops,
+        masked_macs=2 * forward.masked_macs,
+        note=f"the kernel recomputes its scores: {again} MACs more",
+    )
 
 
 @rule(
@@ -132,14 +168,16 @@ def backward_cost(query: TensorSpec, key: TensorSpec, value: TensorSpec, causal:
     "aten._scaled_dot_product_flash_attention_for_cpu_backward",
     "aten._scaled_dot_product_efficient_attention_backward",
     "aten._scaled_dot_product_cudnn_attention_backward",
+    "aten._scaled_dot_product_fused_attention_overrideable_backward",
     family=FAMILY,
 )
 def attention_backward(
     grad: TensorSpec, query: TensorSpec, key: TensorSpec, value: TensorSpec, *args: Any,
-    out: Any, **kwargs: Any,
+    is_causal: bool = False, out: Any, **kwargs: Any,
 ) -> Cost:  # fmt: skip
-    """The backward of every fused kernel."""
-    return backward_cost(query, key, value, False)
+    """The backward of every fused kernel; ``is_causal`` is the one flag among their arguments."""
+    flags = [a for a in args if isinstance(a, bool)]
+    return backward_cost(query, key, value, flags[-1] if flags else is_causal)
 
 
 @rule("aten._native_multi_head_attention", family=FAMILY)
@@ -190,4 +228,3 @@ def transformer_encoder_layer(
     return Cost(macs, ops)
 
 
-__all__ = ["attention_cost", "backward_cost", "distinct_bytes"]
