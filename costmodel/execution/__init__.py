@@ -1,0 +1,43 @@
+"""How a graph becomes kernels: one small file an execution, over shared passes."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from types import ModuleType
+
+from costmodel.errors import CostModelError
+from costmodel.execution.kernel import Access, Kernel
+from costmodel.table import Row
+
+#: Execution -> module. Each has ``kernels(rows, dtype) -> list[Kernel]`` and ``DTYPES``.
+EXECUTIONS = {
+    "eager": "eager",
+    "compiled": "compiled",
+    "ncnn": "ncnn",
+    "tflite": "tflite",
+    "paddle-lite": "paddle_lite",
+    "onnxruntime": "onnxruntime",
+    "npu": "npu",
+}
+
+
+def module_of(execution: str) -> ModuleType:
+    """The module of an execution. Raises `CostModelError` naming those that exist."""
+    if execution not in EXECUTIONS:
+        raise CostModelError(
+            f"unknown execution {execution!r}; choose one of {', '.join(EXECUTIONS)}"
+        )
+    return importlib.import_module(f"costmodel.execution.{EXECUTIONS[execution]}")
+
+
+def kernels_of(rows: Sequence[Row], execution: str, dtype: str) -> list[Kernel]:
+    """The kernels that ``execution`` launches for the ops of a table, in order.
+
+    ``dtype`` is one of `costmodel.execution.formats.BYTES` or ``amp-fp16``, ``amp-bf16``.
+    """
+    found: list[Kernel] = module_of(execution).kernels(rows, dtype)
+    return found
+
+
+__all__ = ["EXECUTIONS", "Access", "Kernel", "kernels_of", "module_of"]

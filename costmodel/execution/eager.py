@@ -1,0 +1,156 @@
+"""Eager PyTorch: every op that does work is a kernel of its own; views are free.
+
+Composite ops launch what PyTorch's own kernels launch: a dense convolution adds its bias in a
+second pass (cuDNN's forward takes none), a layer norm first copies an input that is not
+contiguous, and autocast converts tensors in kernels of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from costmodel.execution.formats import Cast, Formats, formats_of, size_of
+from costmodel.execution.kernel import Access, Kernel, Unit
+from costmodel.ir import Op, TensorSpec
+from costmodel.rules import distinct_bytes
+from costmodel.rules.geometry import geometry_of
+from costmodel.table import Row
+
+DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp64", "amp-fp16", "amp-bf16")
+
+
+def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
+    """The kernels of one eager run, in order."""
+    ops = [row.op for row in rows]
+    formats = formats_of(ops, dtype)
+    casts: dict[int, list[Cast]] = {}
+    for cast in formats.casts:
+        casts.setdefault(cast.index, []).append(cast)
+    found: list[Kernel] = []
+    for index, row in enumerate(rows):
+        for cast in casts.get(index, ()):
+            found.append(_conversion(cast, row.op))
+        found.extend(_launches(index, row, formats))
+    return found
+
+
+def _launches(index: int, row: Row, formats: Formats) -> Iterator[Kernel]:
+    op, cost = row.op, row.cost
+    if cost is not None and not (cost.macs or cost.ops or cost.bytes):
+        return
+    if row.family in ("normalization", "softmax") and op.inputs and _scattered(op.inputs[0]):
+        yield _copy_of(op, op.inputs[0], formats.inputs[index])
+    main = kernel_of(index, row, formats)
+    bias = _separate_bias(op, main)
+    if bias is not None:
+        yield replace_ops(main, main.ops - int(op.out.numel))
+        yield bias
+    else:
+        yield main
+
+
+def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
+    """The kernel of one op, nothing fused into it."""
+    op, cost = row.op, row.cost
+    reads = _accesses(op.inputs, formats.inputs[index], formats.compute[index])
+    writes = _accesses((*op.outputs, *op.writes), {}, formats.outputs[index])
+    if cost is not None:
+        reads = _scaled(reads, cost.bytes_read, distinct_bytes(op.inputs))
+        writes = _scaled(writes, cost.bytes_written, distinct_bytes((*op.outputs, *op.writes)))
+    macs, ops = (int(cost.macs), int(cost.ops)) if cost is not None else (0, 0)
+    unit: Unit = "matrix" if macs else "vector" if ops else "move"
+    return Kernel(
+        (op.name,),
+        op.module,
+        row.family,
+        unit,
+        formats.compute[index],
+        macs,
+        ops,
+        reads,
+        writes,
+        geometry_of(op) if macs else None,
+        strided=_rearranges(op),
+    )
+
+
+def replace_ops(kernel: Kernel, ops: int) -> Kernel:
+    """The kernel with another count of scalar operations."""
+    from dataclasses import replace
+
+    return replace(kernel, ops=max(ops, 0))
+
+
+def _accesses(
+    specs: Sequence[TensorSpec], stored: dict[int, str], default: str
+) -> tuple[Access, ...]:
+    seen: dict[int, Access] = {}
+    for spec in specs:
+        if spec.value not in seen:
+            size = size_of(spec, stored.get(spec.storage, default))
+            seen[spec.value] = Access(spec.storage, size, spec.kind in ("parameter", "buffer"))
+    return tuple(seen.values())
+
+
+def _scaled(accesses: tuple[Access, ...], wanted: object, traced: object) -> tuple[Access, ...]:
+    """Accesses shrunk to what the rule says: an embedding reads only the rows that it picks."""
+    if wanted == traced or not traced or not isinstance(wanted, int):
+        return accesses
+    share = wanted / int(traced)  # type: ignore[call-overload]
+    return tuple(Access(a.storage, int(a.nbytes * share), a.weight) for a in accesses)
+
+
+def _scattered(spec: TensorSpec) -> bool:
+    return not spec.contiguous
+
+
+def _rearranges(op: Op) -> bool:
+    """Whether input and output disagree on memory order, so that access runs across lines."""
+    if not op.inputs or not op.outputs:
+        return False
+    source, out = op.inputs[0], op.out
+    dense = source.contiguous or source.channels_last
+    return not dense or (source.contiguous, source.channels_last) != (
+        out.contiguous,
+        out.channels_last,
+    )
+
+
+def _conversion(cast: Cast, op: Op) -> Kernel:
+    spec = cast.spec
+    weight = spec.kind in ("parameter", "buffer")
+    return Kernel(
+        (f"{op.name}.cast",),
+        op.module,
+        "movement",
+        "move",
+        cast.target,
+        0,
+        0,
+        (Access(spec.storage, size_of(spec, cast.source), weight),),
+        (Access(spec.storage, size_of(spec, cast.target), False),),
+    )
+
+
+def _copy_of(op: Op, spec: TensorSpec, stored: dict[int, str]) -> Kernel:
+    dtype = stored.get(spec.storage, "fp32")
+    access = Access(spec.storage, size_of(spec, dtype))
+    return Kernel(
+        (f"{op.name}.contiguous",), op.module, "movement", "move", dtype, 0, 0, (access,),
+        (access,), strided=True,
+    )  # fmt: skip
+
+
+def _separate_bias(op: Op, main: Kernel) -> Kernel | None:
+    """cuDNN's convolution takes no bias: PyTorch adds it in place, reading and writing again."""
+    geometry = main.geometry
+    if geometry is None or geometry.kind != "conv":
+        return None
+    bias = op.args[2] if len(op.args) > 2 else op.kwargs.get("bias")
+    if not isinstance(bias, TensorSpec):
+        return None
+    out = main.writes[0]
+    return Kernel(
+        (f"{op.name}.bias",), op.module, "elementwise", "vector", main.dtype, 0,
+        int(op.out.numel), (out,), (out,),
+    )  # fmt: skip

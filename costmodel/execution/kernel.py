@@ -1,0 +1,56 @@
+"""One kernel as a machine sees it: work, extents, and the memory that it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from costmodel.rules.geometry import Geometry
+
+Unit = Literal["matrix", "vector", "move"]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Bytes of one storage that a kernel reads or writes; ``weight``: it is the model's own."""
+
+    storage: int
+    nbytes: int
+    weight: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel that an execution launches.
+
+    ``unit`` says which engine does the work: matrix, vector, or none (a copy). ``dtype`` is the
+    format of the arithmetic. ``dispatches`` counts calls that the host makes for it. ``strided``
+    marks access that runs across memory (a transposition), which no cache line serves whole.
+    """
+
+    names: tuple[str, ...]
+    module: str
+    family: str
+    unit: Unit
+    dtype: str
+    macs: int
+    ops: int
+    reads: tuple[Access, ...]
+    writes: tuple[Access, ...]
+    geometry: Geometry | None = None
+    dispatches: int = 1
+    strided: bool = False
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.macs + self.ops
+
+    @property
+    def nbytes(self) -> int:
+        return nbytes(self.reads) + nbytes(self.writes)
+
+
+def nbytes(accesses: Iterable[Access]) -> int:
+    """Bytes of all accesses."""
+    return sum(access.nbytes for access in accesses)

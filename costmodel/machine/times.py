@@ -1,0 +1,26 @@
+"""The time of every kernel of a run, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds per kernel, in schedule order.
+
+    ``latency`` is what each kernel adds to the run; ``compute`` and ``memory`` overlap within it;
+    ``overhead`` is the part that is neither. ``level`` names the memory level that served most of
+    the bytes.
+    """
+
+    latency: Array
+    compute: Array
+    memory: Array
+    overhead: Array
+    level: tuple[str, ...]

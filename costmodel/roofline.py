@@ -1,0 +1,208 @@
+"""Kernels x profile -> latency: the sum, what bounds it, its interval and its energy."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from costmodel.errors import CostModelError
+from costmodel.execution import kernels_of, module_of
+from costmodel.execution.formats import AMP
+from costmodel.execution.kernel import Kernel
+from costmodel.hardware import energy, resolve
+from costmodel.hardware.schema import Profile
+from costmodel.machine.constants import values_of
+from costmodel.machine.residuals import residual_of
+from costmodel.machine.times import Times
+from costmodel.prediction import KernelTime, Prediction
+from costmodel.table import CostTable
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that a prediction assumes besides the network."""
+
+    profile: Profile
+    engine: str
+    execution: str
+    dtype: str
+    layout: str
+    threads: int | None
+
+    @property
+    def block(self) -> str:
+        """The machine model's constants: engine class and execution."""
+        return f"{self.profile.engines[self.engine].kind}/{self.execution}"
+
+    @property
+    def hw(self) -> str:
+        return f"{self.profile.name}:{self.engine}"
+
+
+def setting(
+    hw: str,
+    *,
+    dtype: str | None = None,
+    execution: str | None = None,
+    layout: str | None = None,
+    threads: int | None = None,
+) -> Setting:
+    """Fill what the user left open from the profile's defaults.
+
+    Raises `CostModelError` for an unknown device, engine, execution or dtype.
+    """
+    profile, engine = resolve(hw)
+    kind = profile.engines[engine].kind
+    default = profile.default if engine == profile.default.engine else None
+    if execution is None:
+        execution = default.execution if default else _usual_execution(kind, profile)
+    if dtype is None:
+        dtype = default.dtype if default else ("fp16" if kind == "npu" else "fp32")
+    known = module_of(execution).DTYPES
+    if dtype not in known:
+        raise CostModelError(f"{execution} has no dtype {dtype!r}; choose {', '.join(known)}")
+    if threads is None and kind == "cpu" and default is not None:
+        threads = default.threads
+    return Setting(
+        profile,
+        engine,
+        execution,
+        dtype,
+        layout or (default.layout if default else profile.default.layout),
+        threads,
+    )
+
+
+def _usual_execution(kind: str, profile: Profile) -> str:
+    if kind == "npu":
+        return "npu"
+    mobile = profile.kind in ("phone", "board", "microcontroller")
+    return "tflite" if mobile else "eager"
+
+
+def predict(
+    table: CostTable,
+    hw: str,
+    *,
+    dtype: str | None = None,
+    execution: str | None = None,
+    layout: str | None = None,
+    threads: int | None = None,
+    calibration: Mapping[str, float] | None = None,
+) -> Prediction:
+    """The latency of one run of the table's network on ``hw`` (``"pixel8"``, ``"pixel8:gpu"``).
+
+    What is left open comes from the profile. ``calibration`` replaces constants of the machine
+    model. Raises `CostModelError` for symbolic tables and for settings that do not exist.
+    """
+    chosen = setting(hw, dtype=dtype, execution=execution, layout=layout, threads=threads)
+    kernels = kernels_of(table.rows, chosen.execution, chosen.dtype)
+    times = times_of(kernels, chosen, calibration)
+    batch = _batch(table)
+    return _prediction(kernels, times, chosen, batch, calibration, table.complete)
+
+
+def times_of(
+    kernels: Sequence[Kernel], chosen: Setting, calibration: Mapping[str, float] | None = None
+) -> Times:
+    """The machine model's time for every kernel."""
+    constants = values_of(chosen.block, calibration)
+    kind = chosen.profile.engines[chosen.engine].kind
+    model = importlib.import_module(f"costmodel.machine.{kind}")
+    times: Times = model.times(kernels, chosen, constants)
+    return times
+
+
+def _batch(table: CostTable) -> int:
+    shapes = [spec.shape for spec in table.info.inputs if spec.shape]
+    if shapes and not isinstance(shapes[0][0], int):
+        raise CostModelError("the table has symbols; put numbers in with table.at(...) first")
+    return int(shapes[0][0]) if shapes else 1
+
+
+def _prediction(
+    kernels: Sequence[Kernel],
+    times: Times,
+    chosen: Setting,
+    batch: int,
+    calibration: Mapping[str, float] | None,
+    complete: bool,
+) -> Prediction:
+    latency = float(times.latency.sum())
+    residual = residual_of(chosen, bool(calibration))
+    notes = [] if complete else ["ops without a cost rule are missing from the latency"]
+    joules = _energy(kernels, latency, chosen)
+    return Prediction(
+        hw=chosen.hw,
+        dtype=chosen.dtype,
+        execution=chosen.execution,
+        layout=chosen.layout,
+        threads=chosen.threads,
+        batch=batch,
+        latency_s=latency,
+        interval_s=(latency * residual.low, latency * residual.high),
+        coverage=residual.coverage,
+        basis="calibrated" if calibration else "datasheet",
+        validated=residual.validated,
+        energy_j=joules[1],
+        energy_interval_j=(joules[0], joules[2]),
+        kernels=tuple(_kernel_times(kernels, times)),
+        notes=tuple(notes),
+    )
+
+
+def _kernel_times(kernels: Sequence[Kernel], times: Times) -> list[KernelTime]:
+    found = []
+    for i, kernel in enumerate(kernels):
+        compute, memory = float(times.compute[i]), float(times.memory[i])
+        overhead = float(times.overhead[i])
+        shares = {"compute": compute, "memory": memory, "overhead": overhead}
+        found.append(
+            KernelTime(
+                ops=kernel.names,
+                module=kernel.module,
+                family=kernel.family,
+                latency_s=float(times.latency[i]),
+                compute_s=compute,
+                memory_s=memory,
+                overhead_s=overhead,
+                bound=max(shares, key=shares.__getitem__),  # type: ignore[arg-type]
+                flops=kernel.flops,
+                nbytes=kernel.nbytes,
+                level=times.level[i],
+            )
+        )
+    return found
+
+
+def _energy(
+    kernels: Sequence[Kernel], latency: float, chosen: Setting
+) -> tuple[float, float, float]:
+    """Joules, low, typical and high: arithmetic, traffic to main memory, and rest power x time."""
+    figures = energy(chosen.profile, chosen.engine)
+    dtype = AMP.get(chosen.dtype, chosen.dtype)
+    per_mac = figures.pj_per_mac.get(dtype) or figures.pj_per_mac["fp32"]  # type: ignore[call-overload]
+    macs = sum(k.macs for k in kernels)
+    ops = sum(k.ops for k in kernels)
+    moved = sum(k.nbytes for k in kernels)
+    dram = figures.pj_per_byte["dram"]
+    joules = []
+    for level in ("low", "typical", "high"):
+        dynamic = 1e-12 * (
+            macs * getattr(per_mac, level)
+            + ops * getattr(figures.pj_per_op, level)
+            + moved * getattr(dram, level)
+        )
+        total = dynamic + getattr(figures.idle_w, level) * latency
+        joules.append(min(total, figures.max_w * latency))
+    return joules[0], joules[1], joules[2]
+
+
+def supported_dtypes(execution: str) -> tuple[str, ...]:
+    """The dtypes that an execution knows."""
+    known: tuple[str, ...] = module_of(execution).DTYPES
+    return known
+
+
+__all__ = ["AMP", "Setting", "predict", "setting", "supported_dtypes", "times_of"]

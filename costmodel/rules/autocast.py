@@ -1,0 +1,35 @@
+"""Which number format an op runs in under ``torch.autocast``: the framework's own op lists.
+
+Source: PyTorch documentation, "Automatic Mixed Precision package", section "Autocast Op
+Reference" (CUDA ops that autocast to float16, to float32, and to the widest input type).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from costmodel.ir import Op
+from costmodel.rules.registry import family_of
+
+Policy = Literal["lower", "float32", "widest", "input"]
+
+_LOWER = {"matmul", "attention", "recurrent", "convolution", "pointwise", "depthwise", "grouped"}
+_FLOAT32_FAMILIES = {"softmax", "loss"}
+_FLOAT32 = {
+    "aten.layer_norm", "aten.group_norm", "aten.rms_norm", "aten.native_layer_norm",
+    "aten.native_group_norm", "aten.pow", "aten.exp", "aten.expm1", "aten.log", "aten.log10",
+    "aten.log2", "aten.log1p", "aten.rsqrt", "aten.reciprocal", "aten.sum", "aten.prod",
+    "aten.cumsum", "aten.cumprod", "aten.norm", "aten.linalg_vector_norm", "aten.dist",
+    "aten.cosh", "aten.sinh", "aten.tan", "aten.acos", "aten.asin", "aten.erfinv",
+    "aten.softplus", "aten.renorm", "aten.logsumexp", "aten.cosine_similarity", "aten.cdist",
+}  # fmt: skip
+
+
+def policy_of(op: Op) -> Policy:
+    """How autocast treats ``op``."""
+    family = family_of(op)
+    if family in _LOWER:
+        return "lower"
+    if op.target in _FLOAT32 or family in _FLOAT32_FAMILIES:
+        return "float32"
+    return "input" if family == "batch_norm" else "widest"
