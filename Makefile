@@ -50,10 +50,10 @@ test: lint wheel
 	  $(WHEEL)/bin/python -m pytest -n $(WORKERS) $(ARGS)
 
 bench: dev
-	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 sweep: dev
-	$(BIN)/costmodel sweep $(ARGS)
+	$(BIN)/python benchmarks/sweep.py $(ARGS)
 
 docs: dev
 	$(BIN)/mkdocs build --strict
