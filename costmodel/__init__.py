@@ -12,16 +12,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from costmodel.api import analyze, predict, trace
+    from costmodel.api import analyze, trace
     from costmodel.errors import CostModelError
     from costmodel.formula import formula
     from costmodel.report import Report
+    from costmodel.roofline import predict
     from costmodel.table import CostTable, cost
 
 _HOME = {
     "analyze": "costmodel.api",
     "trace": "costmodel.api",
-    "predict": "costmodel.api",
+    "predict": "costmodel.roofline",
     "cost": "costmodel.table",
     "CostTable": "costmodel.table",
     "CostModelError": "costmodel.errors",

@@ -1,4 +1,4 @@
-"""The stages as one call each: `trace`, `predict`, and `analyze`, which runs them all."""
+"""The stages as one call each: `trace`, and `analyze`, which goes on to the report."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any, Literal
 import networkx as nx
 from torch import nn
 
+from costmodel import roofline
 from costmodel.errors import CostModelError
 from costmodel.inputs import Inputs, make, with_batch
-from costmodel.prediction import Prediction
+from costmodel.ir import ops_of
 from costmodel.report import Report
-from costmodel.table import CostTable, cost
+from costmodel.table import cost
 from costmodel.targets import load
 from costmodel.targets.huggingface import assume_plain_sequences, hf_inputs
 from costmodel.targets.libraries import timm_inputs
 
 Mode = Literal["eval", "train"]
+_PRODUCTS = ("aten.linear", "aten.conv", "aten.mm", "aten.bmm", "aten.matmul", "aten.addmm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +52,19 @@ def analyze(
     are tensors or shapes (``"1x3x224x224"``, ``"int64:1x128"``), one or a sequence of them, and
     ``kwargs`` the same by keyword; without either, the model's own declared inputs. ``batch``
     replaces their leading dimension. ``hw`` is a device profile's name; the arguments after
-    ``mode`` are passed to `predict`.
+    ``mode`` are passed to `costmodel.roofline.predict`.
 
     Raises `CostModelError` when the model, its inputs or the device cannot be used.
     """
+    options: dict[str, Any] = {
+        "dtype": dtype, "execution": execution, "layout": layout, "threads": threads,
+    }  # fmt: skip
+    if hw is not None:
+        roofline.setting(hw, **options)  # an unknown device is said at once
     subject = prepare(model, inputs, kwargs, batch)
     graph = _trace(subject, mode)
     table = cost(graph)
-    prediction = None
-    if hw is not None:
-        prediction = predict(
-            table, hw, dtype=dtype, execution=execution, layout=layout, threads=threads
-        )
+    prediction = None if hw is None else roofline.predict(table, hw, **options)
     return Report(subject.name, graph, table, prediction, subject.notes)
 
 
@@ -77,14 +80,6 @@ def trace(
     return _trace(prepare(model, inputs, kwargs, batch), mode)
 
 
-def predict(table: CostTable, hw: str, **options: Any) -> Prediction:
-    """The latency of a cost table on a device; see `costmodel.roofline.predict`."""
-    from costmodel import roofline
-
-    prediction: Prediction = roofline.predict(table, hw, **options)
-    return prediction
-
-
 def prepare(
     model: str | nn.Module,
     inputs: Any = None,
@@ -93,6 +88,7 @@ def prepare(
 ) -> Subject:
     """The model with the inputs that were given, or with those that it declares itself."""
     notes: tuple[str, ...] = ()
+    given = _given(inputs, kwargs)
     if isinstance(model, str):
         target = load(model)
         name, module, notes = model, target.module, target.notes
@@ -105,7 +101,7 @@ def prepare(
             f"a {type(model).__name__} is no model; pass an nn.Module, or a target like "
             "'timm:resnet50'"
         )
-    chosen = declared if inputs is None and not kwargs else _given(inputs, kwargs)
+    chosen = declared if given is None else given
     if chosen is None:
         raise CostModelError(
             f"{name} declares no input size; give one, as in --input 1x3x224x224 or "
@@ -116,7 +112,9 @@ def prepare(
     return Subject(name, module, chosen, notes)
 
 
-def _given(inputs: Any, kwargs: Mapping[str, Any] | None) -> Inputs:
+def _given(inputs: Any, kwargs: Mapping[str, Any] | None) -> Inputs | None:
+    if inputs is None and not kwargs:
+        return None
     positional = make(() if inputs is None else inputs)
     named = {
         name: make(value).args[0] if isinstance(value, str) else value
@@ -131,4 +129,22 @@ def _trace(subject: Subject, mode: Mode) -> nx.DiGraph[int]:
     assume_plain_sequences()
     if mode not in ("eval", "train"):
         raise CostModelError(f"no mode {mode!r}; choose eval or train")
-    return tracer.trace(subject.module, subject.inputs.args, subject.inputs.kwargs, mode=mode)
+    graph = tracer.trace(subject.module, subject.inputs.args, subject.inputs.kwargs, mode=mode)
+    _check_dtypes(graph)
+    return graph
+
+
+def _check_dtypes(graph: nx.DiGraph[int]) -> None:
+    """Refuse products of integers with floats, which run on tensors without data but nowhere else.
+
+    Raises `CostModelError` naming the first such op and its module.
+    """
+    for op in ops_of(graph):
+        if op.target.startswith(_PRODUCTS) and len(op.inputs) > 1:
+            first, second = op.inputs[:2]
+            if first.is_float != second.is_float:
+                where = f" in {op.module}" if op.module else ""
+                raise CostModelError(
+                    f"cannot run the model: {op.target}{where} multiplies {first.dtype} by "
+                    f"{second.dtype}; check the input dtypes, as in --input int64:1x128"
+                )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
     import torch
 
 #: Short names that people type for torch's dtypes.
-_ALIASES = {
+ALIASES = {
     "fp64": "float64", "double": "float64", "fp32": "float32", "float": "float32",
     "fp16": "float16", "half": "float16", "bf16": "bfloat16", "long": "int64", "int": "int32",
 }  # fmt: skip
 _FORM = re.compile(
-    r"(?:(?P<name>[A-Za-z_]\w*)=)?(?:(?P<dtype>\w+):)?(?P<shape>\d+(?:x\d+)*)", re.ASCII
+    r"(?:(?P<name>[A-Za-z_]\w*)=)?(?:(?P<dtype>\w+):)?(?P<shape>\d{1,18}(?:x\d{1,18})*)", re.ASCII
 )
 _LARGEST = 2**62
 
@@ -31,6 +32,13 @@ class Shape:
     dims: tuple[int, ...]
     dtype: str = "float32"
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < math.prod(self.dims) < _LARGEST:
+            text = "x".join(map(str, self.dims))
+            raise CostModelError(
+                f"input {text}: every dimension must be at least 1, and their product below 2^62"
+            )
 
     def tensor(self) -> torch.Tensor:
         """A tensor of that shape and dtype on the meta device."""
@@ -58,19 +66,12 @@ def parse(text: str) -> Shape:
             f"input {text!r} is not a shape; write one like 1x3x224x224, or int64:1x128 for "
             "token ids"
         )
-    dtype = _ALIASES.get(found["dtype"] or "", found["dtype"] or "float32")
+    dtype = ALIASES.get(found["dtype"] or "", found["dtype"] or "float32")
     if dtype not in ITEMSIZE or dtype.startswith("q"):
         raise CostModelError(
             f"input {text!r}: no dtype {found['dtype']!r}; use float32, float16, int64, bool, …"
         )
     dims = tuple(int(digits) for digits in found["shape"].split("x"))
-    size = 1
-    for extent in dims:
-        size *= extent
-    if not 0 < size < _LARGEST:
-        raise CostModelError(
-            f"input {text!r}: every dimension must be at least 1, and their product below 2^62"
-        )
     return Shape(dims, dtype, found["name"])
 
 
@@ -116,7 +117,8 @@ def with_batch(inputs: Inputs, batch: int) -> Inputs:
     def resized(value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or value.ndim == 0 or value.shape[0] != leading[0]:
             return value
-        return torch.empty((batch, *value.shape[1:]), dtype=value.dtype, device="meta")
+        dtype = str(value.dtype).removeprefix("torch.")
+        return Shape((batch, *value.shape[1:]), dtype).tensor()
 
     return Inputs(
         tuple(resized(value) for value in inputs.args),

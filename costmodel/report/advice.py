@@ -65,30 +65,20 @@ def saved(
 
 
 def advice(prediction: Prediction) -> str:
-    """What takes most of the time, and how much halving each resource's time would save."""
+    """What takes most of the time, and what halving the time of each resource would save."""
     found = claim(prediction)
     if found is None:
         return "Nothing to speed up: no kernel takes any time."
-    share, family = percent(found.share), _words(found.family)
-    bytes_, flops = (percent(saved(prediction, **{k: 0.5})) for k in ("memory", "compute"))
-    match found.bound:
-        case "memory":
-            how = _fewer_bytes(prediction)
-            return (
-                f"{share} of the time is memory-bound {family}: half the bytes ({how}) would "
-                f"save {bytes_} of the whole, twice the FLOP/s {flops}."
-            )
-        case "compute":
-            return (
-                f"{share} of the time is compute-bound {family}: twice the FLOP/s (lower "
-                f"precision, or half the MACs) would save {flops} of the whole, half the bytes "
-                f"{bytes_}."
-            )
-    fixed = percent(saved(prediction, overhead=0.5))
+    remedies = [
+        (saved(prediction, memory=0.5), "half the bytes", _fewer_bytes(prediction)),
+        (saved(prediction, compute=0.5), "twice the FLOP/s", "lower precision"),
+        (saved(prediction, overhead=0.5), "half the overhead", "fusion, a larger batch"),
+    ]
+    (best, what, how), *others = sorted(remedies, key=lambda remedy: -remedy[0])
+    rest = ", ".join(f"{name} {percent(part)}" for part, name, _ in others)
     return (
-        f"{share} of the time is the overhead of {found.kernels} kernels of {family}: half of it "
-        f"(fusion, a larger batch) would save {fixed} of the whole, twice the FLOP/s {flops}, half "
-        f"the bytes {bytes_}."
+        f"{percent(found.share)} of the time is {found.bound}-bound {_words(found.family)}: {what} "
+        f"({how}) would save {percent(best)} of the whole, {rest}."
     )
 
 

@@ -49,9 +49,12 @@ def groups(report: Report, by: By, depth: int | None = None) -> list[Group]:
         for row in report.table.rows
         if row.cost is None
     }
+    totals = report.table.group_by(by)
     lines = [
-        _group(report, name, 0, totals, times.get(name, ()), name not in incomplete)
-        for name, totals in report.table.group_by(by).items()
+        _group(
+            report, name, 0, totals.get(name, Totals()), times.get(name, ()), name not in incomplete
+        )
+        for name in dict.fromkeys([*totals, *times])
     ]
     return sorted(lines, key=lambda line: (-line.share, -line.totals.bytes))
 
@@ -71,8 +74,7 @@ def largest(lines: Iterable[Group], share: float = 0.8) -> list[Group]:
 def default_depth(report: Report) -> int:
     """The deepest level at which the whole tree takes at most `TREE_LINES` lines; at least 1."""
     paths = list(report.table.group_by("module"))
-    deepest = max((path.count(".") + 1 for path in paths if path), default=0)
-    depth = 1
+    deepest, depth = _deepest(paths), 1
     while depth < deepest and len(_prefixes(paths, depth + 1)) <= TREE_LINES:
         depth += 1
     return depth
@@ -80,6 +82,7 @@ def default_depth(report: Report) -> int:
 
 def _tree(report: Report, depth: int) -> list[Group]:
     table = report.table
+    depth = min(depth, _deepest(table.group_by("module")))
     at_level = [table.group_by("module", level) for level in range(depth + 1)]
     lines = []
     for path in _prefixes(table.group_by("module"), depth):
@@ -91,6 +94,10 @@ def _tree(report: Report, depth: int) -> list[Group]:
         )
         lines.append(_group(report, path, level, totals, kernels, complete))
     return lines
+
+
+def _deepest(paths: Iterable[str]) -> int:
+    return max((path.count(".") + 1 for path in paths if path), default=0)
 
 
 def _prefixes(paths: Iterable[str], depth: int) -> list[str]:
@@ -124,7 +131,9 @@ def _times(report: Report, by: By) -> dict[str, list[KernelTime]]:
         rows = {row.op.name: row for row in report.table.rows}
 
         def key(kernel: KernelTime) -> str:
-            known = [rows[name] for name in kernel.ops if name in rows]
+            # Part of an op may be a kernel of its own, as the bias of a convolution is.
+            names = (n if n in rows else n.rpartition(".")[0] for n in kernel.ops)
+            known = [rows[name] for name in names if name in rows]
             if not known:
                 return kernel.family
             main = max(known, key=lambda row: row.cost.flops if row.cost else 0)

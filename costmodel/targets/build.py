@@ -65,8 +65,8 @@ def build(builder: Builder) -> Target:
         notes = (f"built on the CPU: its constructor refuses the meta device ({reason})",)
     if not isinstance(module, nn.Module):
         raise CostModelError(
-            f"{builder.text} gives a {type(module).__name__}, not an nn.Module; name a class or a "
-            "function that returns one"
+            f"{builder.text} makes no nn.Module but {type(module).__name__}; name a class or a "
+            "function that makes one"
         )
     try:
         inputs = builder.inputs(module)

@@ -86,6 +86,8 @@ def _literals(arguments: str, text: str) -> tuple[tuple[Any, ...], dict[str, Any
     for word in call.keywords:
         if word.arg is None:
             raise CostModelError(f"{text}: ** is not a literal; write the arguments out")
+        if word.arg in kwargs:
+            raise CostModelError(f"{text}: argument {word.arg} is given twice; give it once")
         kwargs[word.arg] = _literal(word.value, text)
     return tuple(_literal(node, text) for node in call.args), kwargs
 

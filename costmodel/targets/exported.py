@@ -47,22 +47,12 @@ def from_pt2(call: Call) -> Builder:
             return Inputs(tuple(args), dict(kwargs))
         return Inputs(tuple(_from_node(program, name) for name in _user_inputs(program)))
 
-    return Builder(call.text, lambda: _Exported(program.module()), inputs=inputs)
+    def construct() -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.unflatten(program)
 
-
-class _Exported(nn.Module):
-    """An exported program that lets itself be switched to eval or train: its graph is fixed."""
-
-    def __init__(self, program: nn.Module) -> None:
-        super().__init__()
-        self.program = program
-
-    def train(self, mode: bool = True) -> _Exported:
-        """Keep the mode that the program was exported in."""
-        return self
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.program(*args, **kwargs)
+    return Builder(call.text, construct, inputs=inputs)
 
 
 def _refuse_pickles(path: Path) -> None:
