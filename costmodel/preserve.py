@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -47,6 +48,9 @@ def preserved(model: nn.Module) -> Iterator[None]:
             table.update(contents)
 
 
+Slot = tuple[nn.Module, str, torch.Tensor]
+
+
 @contextmanager
 def twin_parameters(
     model: nn.Module, device: Literal["meta", "cpu"], known: Identities
@@ -55,31 +59,64 @@ def twin_parameters(
 
     On the CPU the twins are copies: an optimiser may step them.
     """
-    twins: dict[int, nn.Parameter] = {}
-    originals: list[tuple[nn.Module, str, nn.Parameter]] = []
-    for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is None:
-                continue
-            originals.append((module, name, parameter))
-            if id(parameter) not in twins:
-                twin = _twin(parameter, device)
-                twins[id(parameter)] = twin
-                known.alias(twin, parameter)
-    _put([(module, name, twins[id(parameter)]) for module, name, parameter in originals])
+
+    def twin(parameter: torch.Tensor) -> torch.Tensor:
+        data = parameter.detach()
+        data = data.to("meta") if device == "meta" else data.clone()
+        made = nn.Parameter(data, parameter.requires_grad)
+        known.alias(made, parameter)
+        return made
+
+    with _replaced(_slots(model, ("_parameters",)), twin):
+        yield
+
+
+@contextmanager
+def with_data(model: nn.Module) -> Iterator[None]:
+    """Weights on the meta device replaced by zeros on the CPU; those that are tied stay so."""
+
+    def zeros(tensor: torch.Tensor) -> torch.Tensor:
+        data = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        is_parameter = isinstance(tensor, nn.Parameter)
+        return nn.Parameter(data, tensor.requires_grad) if is_parameter else data
+
+    slots = _slots(model, ("_parameters", "_buffers"))
+    with _replaced([slot for slot in slots if slot[2].is_meta], zeros):
+        yield
+
+
+def missing_bytes(model: nn.Module) -> int:
+    """Bytes of the weights that have no data."""
+    weights = (*model.parameters(), *model.buffers())
+    return sum(t.numel() * t.element_size() for t in weights if t.is_meta)
+
+
+def physical_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _slots(model: nn.Module, tables: tuple[str, ...]) -> list[Slot]:
+    return [
+        (module, name, tensor)
+        for module in model.modules()
+        for table in tables
+        for name, tensor in vars(module)[table].items()
+        if tensor is not None
+    ]
+
+
+@contextmanager
+def _replaced(slots: list[Slot], twin: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Every distinct tensor in ``slots`` replaced by its twin, and put back after."""
+    twins: dict[int, torch.Tensor] = {}
+    for module, name, tensor in slots:
+        if id(tensor) not in twins:
+            twins[id(tensor)] = twin(tensor)
+        # By attribute: recurrent layers keep a list of their weights and update it so.
+        setattr(module, name, twins[id(tensor)])
     try:
         yield
     finally:
-        _put(originals)
-
-
-def _twin(parameter: nn.Parameter, device: str) -> nn.Parameter:
-    data = parameter.detach()
-    data = data.to("meta") if device == "meta" else data.clone()
-    return nn.Parameter(data, parameter.requires_grad)
-
-
-def _put(parameters: list[tuple[Any, str, nn.Parameter]]) -> None:
-    """Assign by attribute: recurrent layers keep a list of their weights and update it so."""
-    for module, name, parameter in parameters:
-        setattr(module, name, parameter)
+        for module, name, tensor in slots:
+            setattr(module, name, tensor)

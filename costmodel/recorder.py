@@ -27,6 +27,7 @@ from costmodel import rules
 from costmodel.identity import Identities, dim_of, dtype_name
 from costmodel.ir import Dim, Op, Phase, TensorSpec, TraceInfo
 from costmodel.modules import ModulePath
+from costmodel.shapes import SHAPES
 from costmodel.weights import Packed, register_weights
 
 _OURS = (os.path.dirname(torch.__file__), os.path.dirname(os.path.abspath(__file__)))
@@ -148,9 +149,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         frozen_args = tuple([self._freeze(a, used) for a in args])
         frozen_kwargs = {name: self._freeze(value, used) for name, value in kwargs.items()}
         mutated = self._mutated(plan, args, kwargs) if plan.writes else []
+        run: Any = func
         if self.device == "meta":
             args, kwargs = self._on_meta(used, args, kwargs)
-        result = func(*args, **kwargs)
+            if plan.target in SHAPES and any(tensor.is_meta for tensor in used):
+                run = SHAPES[plan.target]
+        result = run(*args, **kwargs)
         self._record(func, plan.target, frozen_args, frozen_kwargs, used, mutated, result)
         return result
 

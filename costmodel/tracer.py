@@ -7,9 +7,8 @@ way was taken.
 
 from __future__ import annotations
 
-import copy
-import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import networkx as nx
@@ -20,7 +19,13 @@ from torch.overrides import TorchFunctionMode
 
 from costmodel.errors import CostModelError
 from costmodel.identity import dim_of
-from costmodel.preserve import preserved, twin_parameters
+from costmodel.preserve import (
+    missing_bytes,
+    physical_memory,
+    preserved,
+    twin_parameters,
+    with_data,
+)
 from costmodel.recorder import Recorder
 
 Mode = Literal["eval", "train"]
@@ -50,31 +55,35 @@ def trace(
     kwargs = dict(kwargs or {})
     failure: CostModelError | None = None
     for way in ("meta", "cpu"):
-        recorder: Recorder | None = None
-        try:
-            subject = model if way == "meta" else _materialised(model)
-            recorder = Recorder(subject, way)
-            run(recorder, subject, inputs, kwargs, mode, optimizer)
-        except CostModelError:
-            if failure is None:
+        with with_data(model) if way == "cpu" else nullcontext():
+            recorder = Recorder(model, way)
+            try:
+                run(recorder, model, inputs, kwargs, mode, optimizer)
+            except CostModelError:
                 raise
-            break
-        except Exception as error:
-            failure = failure or _failure(model, recorder, error)
-            if not _wants_values(error):
-                break
-            continue
-        if failure is not None:
-            recorder.notes.append(
-                f"the model ran on the CPU, on zeros, because it needs values: {_first(failure)}"
-            )
-        return recorder.graph(mode)
+            except Exception as error:
+                failure = failure or _failure(model, recorder, error)
+                if not _wants_values(error):
+                    break
+                if way == "meta" and (missing := missing_bytes(model)) > physical_memory() // 2:
+                    gigabytes = f"{missing / 1e9:.0f} GB"
+                    raise CostModelError(
+                        f"the model needs values, and its {gigabytes} of weights do not fit into "
+                        f"this machine's memory: {_first(failure)}; use fewer layers"
+                    ) from error
+                continue
+            if failure is not None:
+                recorder.notes.append(
+                    f"the model ran on the CPU, on zeros, because it needs values: "
+                    f"{_first(failure)}"
+                )
+            return recorder.graph(mode)
     assert failure is not None
     raise failure
 
 
-def _failure(model: nn.Module, recorder: Recorder | None, error: Exception) -> CostModelError:
-    where = (recorder and recorder.modules.failed_at) or type(model).__name__
+def _failure(model: nn.Module, recorder: Recorder, error: Exception) -> CostModelError:
+    where = recorder.modules.failed_at or type(model).__name__
     reason = " ".join(str(error).split()) or "no message"
     failure = CostModelError(
         f"cannot run the model: {type(error).__name__} in {where}: {reason[:300]}; "
@@ -199,28 +208,6 @@ def _unwrapped(model: nn.Module) -> nn.Module:
         return _unwrapped(model.module)
     inner = getattr(model, "_orig_mod", None)
     return _unwrapped(inner) if isinstance(inner, nn.Module) else model
-
-
-def _materialised(model: nn.Module) -> nn.Module:
-    """The model with data: a copy on the CPU whose meta weights are zeros, where it has any.
-
-    Raises `CostModelError` when the zeros would not fit into this machine's memory.
-    """
-    weights = [*model.parameters(), *model.buffers()]
-    missing = [tensor for tensor in weights if tensor.is_meta]
-    if not missing:
-        return model
-    needed = sum(t.numel() * t.element_size() for t in missing)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory // 2:
-        raise CostModelError(
-            f"the model insists on values, and its {needed / 1e9:.0f} GB of weights do not fit"
-        )
-    with torch.no_grad():
-        twin = copy.deepcopy(model).to_empty(device="cpu")
-        for tensor in (*twin.parameters(), *twin.buffers()):
-            tensor.zero_()
-    return twin
 
 
 __all__ = ["Recorder", "dim_of", "run", "trace"]

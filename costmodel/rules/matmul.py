@@ -96,7 +96,7 @@ def einsum(
 
     Each contraction multiplies once for every combination of the indices of its two operands that
     are still needed; it is a matrix product when an index is summed away, scalar multiplies when
-    none is. Summing an index that only one operand has is one add an element.
+    none is (or only indices of one value). Summing an index that only one operand has is one add an element.
     """
     terms, result = parse_einsum(equation, [spec.ndim for spec in operands])
     extents: dict[str, Dim] = {}
@@ -115,7 +115,7 @@ def einsum(
         joint = [x for x in both if x not in alone]
         kept = [x for x in joint if x in needed]
         work = _extent(joint, extents)
-        if len(kept) < len(joint):
+        if work != _extent(kept, extents):
             macs = macs + work
         else:
             ops = ops + work
@@ -181,14 +181,29 @@ def cosine_similarity(
     return Cost(ops=6 * longest.numel + 4 * out.numel)
 
 
-@rule("aten._grouped_mm", family=FAMILY)
+@rule("aten._grouped_mm", "transformers.grouped_mm_fallback", family=FAMILY)
 def grouped_mm(
     a: TensorSpec, b: TensorSpec, offs: TensorSpec | None = None, *args: Any, out: TensorSpec,
     **kwargs: Any,
 ) -> Cost:  # fmt: skip
-    """Rows of ``a`` are split among the matrices of ``b``: every row meets one matrix."""
-    if a.ndim == 2 and b.ndim == 3:
-        return Cost(a.numel * b.shape[-1])
-    if a.ndim == 2 and b.ndim == 2:  # the inner extent is split among the groups
-        return Cost(a.shape[0] * a.shape[1] * b.shape[1])
-    return Cost(out.numel * a.shape[-1])
+    """Rows of ``a`` are split among the matrices of ``b``: every row meets one, whatever the split.
+
+    No more matrices are read than there are rows. In the backward pass the inner extent or the
+    columns are split instead, and each of them too is met once.
+    """
+    if a.ndim == 3 and b.ndim == 3:
+        return Cost(out.numel * a.shape[-1])
+    macs = a.shape[-2] * a.shape[-1] * b.shape[-1]
+    if b.ndim != 3:
+        return Cost(macs)
+    met = _least(a.shape[0], b.shape[0]) * b.shape[1] * b.shape[2]
+    offsets = offs.nbytes if offs is not None else 0
+    return Cost(macs, bytes_read=a.nbytes + met * b.itemsize + offsets)
+
+
+def _least(a: Dim, b: Dim) -> Dim:
+    if isinstance(a, int) and isinstance(b, int):
+        return min(a, b)
+    import sympy
+
+    return sympy.Min(a, b)
