@@ -69,7 +69,9 @@ def substitute(table: CostTable, values: Mapping[str, int]) -> CostTable:
 
 def substitution(values: Mapping[str, int]) -> Callable[[Any], Any]:
     """A function that puts ``values`` into an expression and leaves everything else alone."""
-    table = {symbol(name): value for name, value in values.items()}
+    import sympy
+
+    table = {symbol(name): sympy.Integer(value) for name, value in values.items()}
     done: dict[Any, Any] = {}
 
     def put(expr: Any) -> Any:

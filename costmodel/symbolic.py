@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import numbers
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,12 +28,13 @@ from torch.nn.modules import normalization
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from costmodel.identity import dim_of
-from costmodel.ir import symbol
+from costmodel.ir import info_of, symbol
 from costmodel.recorder import Recorder
 from costmodel.tracer import run
+from costmodel.tracer import trace as trace_numbers
 
-#: A tensor to make: its shape, in ints and names of symbols, and torch's name of its dtype.
-Input = tuple[Sequence[int | str], str]
+#: A tensor to make: its shape, in ints and symbolic ints, and torch's name of its dtype.
+Input = tuple[Sequence[Any], str]
 
 _SESSION: ContextVar[Session | None] = ContextVar("session", default=None)
 
@@ -39,12 +42,14 @@ _SESSION: ContextVar[Session | None] = ContextVar("session", default=None)
 class Session:
     """Symbolic integers of one trace. ``hints`` are sizes at which the module is known to run.
 
-    Where the code under trace branches on a size, torch takes the branch of the hint and notes a
-    guard. Hints should differ from each other and from 1, or a coincidence becomes a guard.
+    A trace that takes longer than ``limit_s`` seconds raises `TimeoutError`. Where the code under
+    trace branches on a size, torch takes the branch of the hint and notes a guard. Hints should
+    differ from each other and from 1, or a coincidence becomes a guard.
     """
 
-    def __init__(self, hints: Mapping[str, int]) -> None:
+    def __init__(self, hints: Mapping[str, int], limit_s: float = 60.0) -> None:
         self.hints = dict(hints)
+        self.limit_s = limit_s
         self.environment = ShapeEnv(duck_shape=False, specialize_zero_one=False)
         self.mode = FakeTensorMode(shape_env=self.environment, allow_non_fake_inputs=True)
         self.mode.cache_enabled = False  # keys made of symbols cost more than they save
@@ -89,7 +94,7 @@ class Session:
         """What torch assumed, as relations between our symbols, those always true left out."""
         found: dict[sympy.Basic, None] = {}
         for guard in self.environment.guards:
-            relation = convert(guard.expr, self._ours)
+            relation = _balanced(convert(guard.expr, self._ours))
             if relation not in (True, sympy.true):
                 found[relation] = None
         return list(found)
@@ -112,6 +117,18 @@ def convert(expr: Any, names: Mapping[sympy.Symbol, sympy.Symbol]) -> Any:
     args = [convert(arg, names) for arg in expr.args]
     build = _FUNCTIONS.get(type(expr).__name__)
     return build(*args) if build is not None else expr.func(*args)
+
+
+def _balanced(relation: Any) -> Any:
+    """A relation between sums with what both sides share gone, and no minus sign left."""
+    if not isinstance(relation, sympy.core.relational.Relational):
+        return relation
+    sides = sympy.Add.make_args(relation.lhs - relation.rhs)
+    if relation.lhs.is_Add + relation.rhs.is_Add == 0 or relation.has(sympy.Mod):
+        return relation
+    left = [term for term in sides if not term.could_extract_minus_sign()]
+    right = [-term for term in sides if term.could_extract_minus_sign()]
+    return relation.func(sympy.Add(*left), sympy.Add(*right))
 
 
 def _floor(a: Any, b: Any) -> Any:
@@ -154,25 +171,30 @@ def trace(session: Session, model: nn.Module, inputs: Sequence[Input]) -> nx.DiG
 
     Raises whatever the model raises where it cannot be run so.
     """
+    _heads_innermost()  # asked before any mode is on
     with session.active(), _faked(model):
-        tensors = [
-            torch.empty(
-                [session.integers[d] if isinstance(d, str) else d for d in shape],
-                dtype=getattr(torch, dtype),
-            )
-            for shape, dtype in inputs
-        ]
+        tensors = [torch.empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in inputs]
         recorder = Recorder(model, "symbolic")
-        with Shortcuts():  # type: ignore[no-untyped-call]
-            run(recorder, model, tensors, {}, "eval", None)
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)  # as for numbers, on the meta device
+        try:
+            with Shortcuts(time.monotonic() + session.limit_s):
+                run(recorder, model, tensors, {}, "eval", None)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
         return recorder.graph("eval")
 
 
 class Shortcuts(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Below the recorder: ops whose result looks like an argument are not run.
 
-    On symbolic sizes they decompose into dozens of ops, and a network takes twice as long.
+    On symbolic sizes they decompose into dozens of ops, and a network takes twice as long. After
+    the ``deadline``, in seconds of the monotonic clock, the next op raises `TimeoutError`.
     """
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.deadline = deadline
 
     def __torch_dispatch__(
         self,
@@ -181,6 +203,8 @@ class Shortcuts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if time.monotonic() > self.deadline:
+            raise TimeoutError("tracing it on symbols takes too long")
         name = func._schema.name.removeprefix("aten::")
         if name.removesuffix("_") in _ALIKE:
             return args[0] if name.endswith("_") else torch.empty_like(args[0])
@@ -188,6 +212,8 @@ class Shortcuts(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return torch.empty_like(args[0])
         if name == "linear":
             return args[0].new_empty((*args[0].shape[:-1], args[1].shape[0]))
+        if name == "scaled_dot_product_attention":
+            return _attention_output(args[0], args[2])
         if name in _BINARY and _same_layout(*args[:2]):
             return args[0] if name.endswith("_") else torch.empty_like(args[0])
         return func(*args, **(kwargs or {}))
@@ -202,6 +228,26 @@ _ALIKE = {
 #: The same for dense row-major arguments.
 _ROWWISE = {"layer_norm", "softmax", "rms_norm"}
 _BINARY = {"add", "add_", "mul", "mul_", "sub", "sub_"}
+
+
+def _attention_output(query: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """An empty result of attention, laid out as a trace with numbers has it."""
+    *heads, length, _ = query.shape
+    if _heads_innermost() and len(heads) == 2:
+        return query.new_empty((heads[0], length, heads[1], value.shape[-1])).transpose(1, 2)
+    return query.new_empty((*heads, length, value.shape[-1]))
+
+
+@cache
+def _heads_innermost() -> bool:
+    """Whether attention writes (batch, length, heads, width), as fused kernels do."""
+
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    graph = trace_numbers(Attention(), [torch.empty((2, 3, 5, 7), device="meta")])
+    return not info_of(graph).outputs[0].contiguous
 
 
 def _same_layout(a: Any, b: Any) -> bool:

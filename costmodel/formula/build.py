@@ -1,0 +1,148 @@
+"""Symbolic cost tables: by running a module on symbols, or by fitting where it refuses them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from costmodel.errors import CostModelError
+from costmodel.formula import domain
+from costmodel.formula.problem import Problem, Values, point
+from costmodel.table import CostTable
+
+#: Seconds that one symbolic trace may take before the numbers are asked instead.
+LIMIT_S = 20.0
+#: Assignments to try before a module is said not to run at all.
+DRAWS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A symbolic table, where it holds, and what had to be given up for it."""
+
+    table: CostTable
+    domain: tuple[Any, ...]
+    hints: Values
+    fixed: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Exception):
+    """Symbols that the code did not let through, and why."""
+
+    symbols: tuple[str, ...]
+    why: str
+
+
+def derive(problem: Problem, hints: Values) -> Derived:
+    """Trace the module on symbols.
+
+    An input's dimension that the code forces to one size becomes that number, which is noted.
+    Raises `Refused` when a constructor's argument cannot stay a symbol.
+    """
+    fixed: dict[str, int] = {}
+    notes: list[str] = []
+    hints = dict(hints)
+    while True:
+        try:
+            table, guards = attempt(problem, hints, fixed)
+            break
+        except Refused as refused:
+            stuck = [name for name in refused.symbols if name in problem.sizes]
+            if not stuck:
+                raise
+            for name in stuck:
+                fixed[name] = hints.pop(name)
+            forced = ", ".join(f"{name} = {fixed[name]}" for name in stuck)
+            verb = "is" if len(stuck) == 1 else "are"
+            notes.append(f"{forced} {verb} fixed by the model: {refused.why}")
+    kept = restrict(problem, fixed)
+    try:
+        relations = domain.find(kept, table, guards, hints)
+    except domain.Mismatch as wrong:
+        raise Refused((), f"at {point(wrong.at)} a trace disagrees: {wrong.why}") from wrong
+    return Derived(table, relations, hints, fixed, tuple(notes))
+
+
+def attempt(problem: Problem, hints: Values, fixed: Values) -> tuple[CostTable, Sequence[Any]]:
+    """One symbolic trace: the table and the guards. Raises `Refused` with the symbols at fault."""
+    from costmodel.symbolic import Session, constructing, trace
+    from costmodel.table import cost
+
+    session = Session(hints, LIMIT_S)
+    values = {**session.integers, **fixed}
+    try:
+        if problem.arguments:
+            with session.active(), constructing():
+                module = problem.build(values)
+        else:
+            module = problem.build(fixed)
+        graph = trace(session, module, problem.dimensions(values))
+        table = cost(graph)
+    except Exception as error:  # whatever the model's code raises on a symbol
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        stuck = tuple(session.specialised())
+        if not stuck and not problem.arguments:
+            stuck = _immovable(problem, hints, fixed)
+        raise Refused(stuck, reason) from error
+    forced = session.specialised()
+    if forced:
+        raise Refused(tuple(forced), "its code admits only that size")
+    return table, session.guards()
+
+
+def _immovable(problem: Problem, hints: Values, fixed: Values) -> tuple[str, ...]:
+    """Sizes at which the module stops to run when they alone change; all, if each can change."""
+    stuck = []
+    for name in hints:
+        for value in problem.pools[name]:
+            if value == hints[name]:
+                continue
+            try:
+                problem.table({**hints, **fixed, name: value})
+            except CostModelError:
+                continue
+            break
+        else:
+            stuck.append(name)
+    return tuple(stuck or hints)
+
+
+def restrict(problem: Problem, fixed: Values) -> Problem:
+    """The problem with some symbols replaced by numbers."""
+    if not fixed:
+        return problem
+    return replace(
+        problem,
+        build=lambda values: problem.build({**values, **fixed}),
+        shapes=tuple(
+            replace(s, dims=tuple(str(_put(d, fixed)) for d in s.dims)) for s in problem.shapes
+        ),
+        arguments=tuple(n for n in problem.arguments if n not in fixed),
+        sizes=tuple(n for n in problem.sizes if n not in fixed),
+    )
+
+
+def _put(text: str, fixed: Values) -> str:
+    import re
+
+    return re.sub(r"[^\W\d]\w*", lambda m: str(fixed.get(m[0], m[0])), text)
+
+
+def runnable(problem: Problem) -> dict[str, int]:
+    """Sizes at which the module runs, distinct from each other where they can be.
+
+    Raises `CostModelError` with the first refusal when none of many assignments runs.
+    """
+    first: CostModelError | None = None
+    for values in problem.draws(DRAWS):
+        try:
+            problem.table(values)
+        except CostModelError as error:
+            first = first or error
+            continue
+        return values
+    assert first is not None
+    raise CostModelError(f"{first} (tried {DRAWS} choices of {', '.join(problem.symbols)})")
