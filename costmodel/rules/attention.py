@@ -226,5 +226,3 @@ def transformer_encoder_layer(
     norms = 2 * 7 * tokens * embed_dim
     ops = tokens * (7 * embed_dim + 2 * feed_forward) + norms + scores * (SOFTMAX_OPS + 1)
     return Cost(macs, ops)
-
-

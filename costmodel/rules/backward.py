@@ -17,8 +17,8 @@ PER_ELEMENT: dict[str, int] = {
     "silu_backward": 9, "sigmoid_backward": 3, "tanh_backward": 3, "mish_backward": 9,
     "softplus_backward": 4, "logit_backward": 3, "log_sigmoid_backward": 4,
     "hardshrink_backward": 2, "softshrink_backward": 2, "rrelu_with_noise_backward": 2,
-    "glu_backward": 9, "_prelu_kernel_backward": 3, "celu_backward": 4,
-    "native_dropout_backward": 2, "mse_loss_backward": 3, "l1_loss_backward": 2,
+    "glu_backward": 9, "_prelu_kernel_backward": 3,
+    "native_dropout_backward": 2, "mse_loss_backward": 3,
     "smooth_l1_loss_backward": 4, "huber_loss_backward": 4, "binary_cross_entropy_backward": 5,
     "soft_margin_loss_backward": 4,
     "nll_loss_backward": 1, "nll_loss2d_backward": 1,
@@ -42,7 +42,8 @@ PER_ELEMENT: dict[str, int] = {
 SPREAD = (
     "select_backward", "slice_backward", "diagonal_backward", "unfold_backward",
     "avg_pool2d_backward", "avg_pool3d_backward", "_adaptive_avg_pool2d_backward",
-    "_adaptive_avg_pool3d_backward", "adaptive_max_pool2d_backward", "value_selecting_reduction_backward",
+    "_adaptive_avg_pool3d_backward", "adaptive_max_pool2d_backward",
+    "value_selecting_reduction_backward",
     "masked_select_backward", "trace_backward",
 )
 # fmt: on

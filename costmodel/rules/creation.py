@@ -11,7 +11,7 @@ FAMILY = "creation"
 
 free(
     "aten.empty", "aten.empty_like", "aten.empty_strided", "aten.new_empty",
-    "aten.new_empty_strided", "aten.empty_permuted", "aten._efficientzerotensor_like",
+    "aten.new_empty_strided", "aten.empty_permuted",
     family=FAMILY,
 )  # fmt: skip
 

@@ -34,7 +34,7 @@ COMPARISON: dict[str, int] = {
     "logical_and": 1, "logical_or": 1, "logical_not": 1, "logical_xor": 1,
     "bitwise_and": 1, "bitwise_or": 1, "bitwise_not": 1, "bitwise_xor": 1,
     "bitwise_left_shift": 1, "bitwise_right_shift": 1, "__and__": 1, "__or__": 1, "__xor__": 1,
-    "__lshift__": 1, "__rshift__": 1, "signbit": 1,
+    "__iand__": 1, "__ior__": 1, "__ixor__": 1, "__lshift__": 1, "__rshift__": 1, "signbit": 1,
     "where": 1, "masked_fill": 1, "clamp_min": 1, "clamp_max": 1, "threshold": 1,
 }
 ACTIVATION: dict[str, int] = {
@@ -42,12 +42,18 @@ ACTIVATION: dict[str, int] = {
     "rrelu_with_noise": 2, "hardtanh": 2, "hardsigmoid": 4, "hardswish": 5,
     "sigmoid": 4,        # negate, exp, add, divide
     "silu": 5,           # the sigmoid, times x
-    "tanh": 1, "softplus": 3, "softsign": 3, "mish": 5, "elu": 4, "celu": 5, "selu": 5,
+    "tanh": 1, "softplus": 3, "mish": 5, "elu": 4, "celu": 5, "selu": 5,
     "log_sigmoid": 4, "log_sigmoid_forward": 4, "hardshrink": 2, "softshrink": 3,
-    "tanhshrink": 2,
+    }
+#: Ops of the tables above that have no in-place form.
+NEW_ONLY = {
+    "_prelu_kernel", "angle", "complex", "fmax", "fmin", "hardshrink", "isclose", "isfinite",
+    "isinf", "isnan", "log_sigmoid", "log_sigmoid_forward", "logaddexp", "logaddexp2", "maximum",
+    "minimum", "polar", "prelu", "signbit", "softplus", "softshrink", "special_expit",
+    "special_i0", "view_as_complex_copy", "where", "__iand__", "__ior__", "__ixor__",
+    "_conj_physical", "__and__", "__or__", "__xor__", "__lshift__", "__rshift__",
 }
 # fmt: on
-CONVERSION = ("_to_copy", "to", "type_as", "float", "half", "bool", "quantize_to")
 
 
 def _family(op: Op) -> str:
@@ -65,12 +71,13 @@ def _per_element(count: int) -> RuleFunction:
 
 for _names in (ARITHMETIC, COMPARISON, ACTIVATION):
     for _name, _count in _names.items():
-        rule(f"aten.{_name}", f"aten.{_name}_", family=_family)(_per_element(_count))
+        _forms = [f"aten.{_name}"] if _name in NEW_ONLY else [f"aten.{_name}", f"aten.{_name}_"]
+        rule(*_forms, family=_family)(_per_element(_count))
 
 
 @rule(
     "aten.add", "aten.add_", "aten.sub", "aten.sub_", "aten.subtract", "aten.subtract_",
-    "aten.rsub", "aten.__iadd__", "aten._add_relu", "aten._add_relu_", family="elementwise",
+    "aten.rsub", "aten._add_relu", "aten._add_relu_", family="elementwise",
 )  # fmt: skip
 def add(a: Any, b: Any, *args: Any, alpha: Any = 1, out: TensorSpec) -> Cost:
     """a ± α·b: one add an element, one multiply more for a scale that is not 1."""

@@ -47,7 +47,7 @@ def gather(x: TensorSpec, *args: Any, out: TensorSpec, **kwargs: Any) -> Cost:
     return Cost(bytes_read=_picked(out, *tensors(args)))
 
 
-@rule("aten.index", "aten._unsafe_index", "aten._index", family=FAMILY)
+@rule("aten.index", "aten._unsafe_index", family=FAMILY)
 def index(x: TensorSpec, indices: Any, *, out: TensorSpec) -> Cost:
     """Advanced indexing: each output element is one read."""
     return Cost(bytes_read=_picked(out, *tensors(indices)))

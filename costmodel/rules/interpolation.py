@@ -70,9 +70,9 @@ def _taps_across(support: int, size_in: Dim, size_out: Dim) -> Dim:
 def grid_sampler(
     x: TensorSpec, grid: TensorSpec, interpolation: int, *args: Any, out: TensorSpec
 ) -> Cost:
-    """Bilinear (0): 2^rank taps; nearest (1): none; bicubic (2): 4^rank; a multiply and an add each.
+    """Bilinear (0): 2^rank taps; nearest (1): none; bicubic (2): 4^rank taps.
 
-    Unnormalising the grid is a multiply and an add for each coordinate.
+    A multiply and an add a tap; placing the grid is a multiply and an add for each coordinate.
     """
     rank = x.ndim - 2
     taps = (2**rank, 0, 4**rank)[interpolation]

@@ -96,7 +96,8 @@ def einsum(
 
     Each contraction multiplies once for every combination of the indices of its two operands that
     are still needed; it is a matrix product when an index is summed away, scalar multiplies when
-    none is (or only indices of one value). Summing an index that only one operand has is one add an element.
+    none is (or only indices of one value). Summing an index that only one operand has is one add
+    an element.
     """
     terms, result = parse_einsum(equation, [spec.ndim for spec in operands])
     extents: dict[str, Dim] = {}

@@ -22,7 +22,7 @@ def affine(*parameters: Any) -> int:
 
 
 def batch_norm_cost(x: TensorSpec, weight: Any, bias: Any, training: bool) -> Cost:
-    """Eval: a multiply and an add an element (the four vectors fold into two). Training: statistics.
+    """Eval: a multiply and an add an element (four vectors fold into two). Training: statistics.
 
     Folding the vectors is per channel, done once a model, and not counted.
     """
@@ -128,11 +128,3 @@ def weight_norm(v: TensorSpec, g: TensorSpec, *args: Any, out: Any) -> Cost:
 def renorm(x: TensorSpec, *args: Any, out: TensorSpec) -> Cost:
     """Square, add, scale."""
     return Cost(ops=3 * x.numel)
-
-
-@rule("aten.local_response_norm", family=FAMILY)
-def local_response_norm(
-    x: TensorSpec, size: int, *args: Any, out: TensorSpec, **kwargs: Any
-) -> Cost:
-    """Square, ``size`` adds, scale, add, power, divide."""
-    return Cost(ops=x.numel * (size + 5))

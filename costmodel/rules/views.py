@@ -14,7 +14,7 @@ free(
     "aten.lift_fresh", "aten.swapaxes", "aten.movedim", "aten.chunk", "aten.narrow",
     "aten.set_", "aten._nested_view_from_buffer", "aten._values", "aten._indices",
     "aten._fw_primal", "aten._make_dual", "aten.values", "aten.indices", "aten.mT", "aten.mH",
-    "aten.squeeze_multiple", "aten.split_with_sizes_view", "aten.unsafe_split",
+    "aten.unsafe_split",
     "aten.unsafe_chunk", "aten.unsafe_split_with_sizes", "aten._unpack_dual",
     family="views",
 )  # fmt: skip
@@ -24,7 +24,7 @@ free(
     "aten.sym_stride", "aten.sym_numel", "aten.sym_storage_offset", "aten.numel", "aten.dim",
     "aten.is_same_size", "aten._assert_async", "aten._assert_tensor_metadata",
     "aten._assert_scalar", "aten.sym_constrain_range", "aten.sym_constrain_range_for_size",
-    "aten._local_scalar_dense", "aten.item", "prim.device", "prim.layout", "aten.is_nonzero",
+    "aten._local_scalar_dense", "aten.item", "aten.is_nonzero",
     "aten._has_compatible_shallow_copy_type", "aten.record_stream", "aten.requires_grad_",
     family="metadata",
 )  # fmt: skip
