@@ -130,7 +130,7 @@ def _prediction(
     complete: bool,
 ) -> Prediction:
     latency = float(times.latency.sum())
-    residual = residual_of(chosen, bool(calibration))
+    residual = residual_of(chosen, "calibrated" if calibration else "datasheet")
     notes = [] if complete else ["ops without a cost rule are missing from the latency"]
     joules = _energy(kernels, latency, chosen)
     return Prediction(

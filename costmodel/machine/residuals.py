@@ -1,23 +1,31 @@
-"""How far predictions were from measurements, by class of setting: the source of every interval.
+"""How far predictions are from measurements, by class of setting: the source of every interval.
 
-``residuals.yaml`` is written by `costmodel validate` from measured runs: for each machine model the
-quantiles of measured/predicted, and on what they rest. A class without runs takes the widest one
-and says that it was never validated.
+``residuals.yaml`` is written by ``benchmarks/accuracy.py`` from measured runs: per machine model
+and tier, for each device the quantiles of log(measured/predicted), every row of it predicted as
+the tier says (never seen; one network seen; other families seen). A device that is not in the file
+gets the mixture over the devices that are, widened by a factor under which intervals held the
+share of runs that they claim on devices left out. A machine model without runs takes the mixture
+of its engine kind, and where there is none the widest interval; both say so.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 if TYPE_CHECKING:
     from costmodel.roofline import Setting
 
-_FILE = Path(__file__).with_name("residuals.yaml")
+FILE = Path(__file__).with_name("residuals.yaml")
+#: Levels at which ``residuals.yaml`` holds quantiles of log(measured/predicted).
+LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +39,68 @@ class Residual:
 
 
 @cache
-def _document() -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load(_FILE.read_text())
-    return document
+def document() -> Mapping[str, Any]:
+    """The content of ``residuals.yaml``."""
+    found: dict[str, Any] = yaml.safe_load(FILE.read_text())
+    return found
 
 
-def residual_of(chosen: Setting, calibrated: bool) -> Residual:
-    """The residual of the setting's class."""
-    document = _document()
-    tier = "calibrated" if calibrated else "datasheet"
-    entry = document["blocks"].get(chosen.block, {}).get(tier)
-    if entry is None:
-        low, high = document["unvalidated"]
-        return Residual(
-            low, high, document["coverage"], "data-sheet estimate; this class was never validated"
-        )
-    devices = ", ".join(entry["devices"])
-    runs = f"{entry['rows']} measured runs of {chosen.execution} on {devices}"
-    if chosen.profile.name in entry["devices"]:
-        return Residual(entry["low"], entry["high"], document["coverage"], f"on {runs}")
-    widen = document["unseen_device_factor"]
-    return Residual(
-        entry["low"] ** widen,
-        entry["high"] ** widen,
-        document["coverage"],
-        f"not on this device; on {runs}",
-    )
+def residual_of(
+    chosen: Setting, tier: str = "datasheet", *, without: str | None = None
+) -> Residual:
+    """The residual of the setting's class under a tier (``datasheet``, ``one-network``, …).
+
+    ``without`` names a device whose own residuals must not be used.
+    """
+    known = document()
+    coverage = float(known["coverage"])
+    device = chosen.profile.name
+    entry = known["blocks"].get(chosen.block, {}).get(tier, {})
+    own = entry.get(device)
+    if own is not None and device != without:
+        low, high = bounds([own["quantiles"]], coverage)
+        text = f"on {own['rows']} measured runs of {chosen.execution} on {device}"
+        return Residual(low, high, coverage, text)
+    others = {name: found for name, found in entry.items() if name not in (device, without)}
+    said = chosen.execution
+    if not others:
+        others = _of_kind(chosen, tier, without)
+        said = f"other executions than {chosen.execution}"
+    if not others:
+        low, high = known["unvalidated"]
+        text = "data-sheet estimate; this class was never validated"
+        return Residual(low, high, coverage, text)
+    factor = float(known["unseen_device_factor"])
+    low, high = bounds([found["quantiles"] for found in others.values()], coverage, factor)
+    rows = sum(found["rows"] for found in others.values())
+    names = ", ".join(sorted(others)[:4]) + (", …" if len(others) > 4 else "")
+    text = f"not on this device; on {rows} measured runs of {said} on {names}"
+    return Residual(low, high, coverage, text)
+
+
+def _of_kind(chosen: Setting, tier: str, without: str | None) -> dict[str, Any]:
+    """Entries of the same engine kind under other executions."""
+    kind = chosen.block.partition("/")[0]
+    return {
+        f"{name} ({block.partition('/')[2]})": found
+        for block, tiers in document()["blocks"].items()
+        if block.startswith(f"{kind}/") and block != chosen.block
+        for name, found in tiers.get(tier, {}).items()
+        if name not in (chosen.profile.name, without)
+    }
+
+
+def bounds(
+    devices: Sequence[Sequence[float]], coverage: float, factor: float = 1.0
+) -> tuple[float, float]:
+    """The factors between which ``coverage`` of the mixture of all devices lies.
+
+    Each device counts alike; ``factor`` stretches the interval on the logarithmic scale, about its
+    middle.
+    """
+    tail = (1 - coverage) / 2
+    grid = np.linspace(0, 1, 201)
+    mixture = np.concatenate([np.interp(grid, LEVELS, quantiles) for quantiles in devices])
+    low, high = (float(value) for value in np.quantile(mixture, (tail, 1 - tail)))
+    middle, half = (low + high) / 2, (high - low) / 2 * factor
+    return math.exp(middle - half), math.exp(middle + half)

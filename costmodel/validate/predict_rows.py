@@ -1,0 +1,220 @@
+"""From measured runs to kernels that a machine model can time, in several processes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TypeAlias
+
+from costmodel.errors import CostModelError
+from costmodel.execution import kernels_of
+from costmodel.execution.kernel import Kernel
+from costmodel.hardware import resolve
+from costmodel.roofline import Setting, setting, times_of
+from costmodel.validate.runs import Run, Skipped
+from costmodel.validate.tracing import Tracer, activations_of, convolution_table, subject_of
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A network as an execution launches it: what a machine model needs, and two counts."""
+
+    kernels: tuple[Kernel, ...]
+    macs: int
+    activations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A measured run that can be predicted."""
+
+    run: Run
+    setting: Setting
+    work: Work
+
+    @property
+    def measured(self) -> float:
+        """Seconds."""
+        return self.run.latency_ms * 1e-3
+
+    def predicted(self, constants: Mapping[str, float] | None = None) -> float:
+        """Seconds, with the shipped constants or with others in their place."""
+        return float(times_of(self.work.kernels, self.setting, constants).latency.sum())
+
+
+#: Runs with equal keys launch the same kernels.
+Key: TypeAlias = tuple[str, str, int, str, str, str]
+
+
+def _key(run: Run) -> Key:
+    return run.model, run.input_shape, run.batch, run.layout, run.execution, run.dtype
+
+
+def settings_of(
+    runs: Iterable[Run], hw: str | None = None
+) -> tuple[list[tuple[Run, Setting]], list[Skipped]]:
+    """Each run with its setting; runs of unknown devices, executions or dtypes are skipped.
+
+    ``hw`` names the profile (a name or a user's file) that runs are predicted with: those of that
+    device, and those of a device that has no profile.
+    """
+    found: list[tuple[Run, Setting]] = []
+    skipped: list[Skipped] = []
+    for run in runs:
+        try:
+            found.append((run, _setting(run, hw)))
+        except CostModelError as error:
+            skipped.append(Skipped(run.model, str(error), run.source))
+    return found, skipped
+
+
+def _setting(run: Run, hw: str | None) -> Setting:
+    device = run.device if hw is None else _device(run, hw)
+    return setting(
+        device,
+        dtype=run.dtype,
+        execution=run.execution,
+        layout=run.layout,
+        threads=run.threads,
+    )
+
+
+def _device(run: Run, hw: str) -> str:
+    profile, _ = resolve(hw)
+    name = run.device.partition(":")[0]
+    if name == profile.name:
+        return hw if ":" in hw or ":" not in run.device else f"{hw}:{run.device.partition(':')[2]}"
+    try:
+        resolve(run.device)
+    except CostModelError:
+        return hw
+    raise CostModelError(f"measured on {run.device}, not on {hw}")
+
+
+@contextmanager
+def processes(jobs: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Worker processes; ``None`` where one process is enough. They import torch only to trace."""
+    if jobs < 2:
+        yield None
+        return
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def default_jobs() -> int:
+    """One process a core, but no more than eight: each holds a torch of its own."""
+    return min(8, os.cpu_count() or 1)
+
+
+def rows_of(
+    pairs: Sequence[tuple[Run, Setting]], pool: ProcessPoolExecutor | None = None, title: str = ""
+) -> tuple[list[Row], list[Skipped]]:
+    """The rows to predict, in the order of ``pairs``, and the runs whose network cannot be traced.
+
+    Work is cut by model, so that one process builds a model once for all its shapes and batches.
+    """
+    models: dict[str, dict[Key, Run]] = {}
+    for run, _ in pairs:
+        models.setdefault(run.model, {}).setdefault(_key(run), run)
+    batches = [list(runs.values()) for runs in _packed(models)]
+    work: dict[Key, Work | str] = {}
+    with _progress(title, sum(map(len, batches))) as advance:
+        for done in _mapped(batches, pool):
+            work.update(done)
+            advance(len(done))
+    rows: list[Row] = []
+    skipped: list[Skipped] = []
+    for run, chosen in pairs:
+        found = work[_key(run)]
+        if isinstance(found, str):
+            skipped.append(Skipped(run.model, found, run.source))
+        else:
+            rows.append(Row(run, chosen, found))
+    return rows, skipped
+
+
+def _packed(models: Mapping[str, dict[Key, Run]]) -> list[dict[Key, Run]]:
+    """Models of few runs put together, so that sending work costs little beside doing it."""
+    packs: list[dict[Key, Run]] = []
+    for runs in models.values():
+        if packs and len(packs[-1]) + len(runs) <= 8:
+            packs[-1].update(runs)
+        else:
+            packs.append(dict(runs))
+    return packs
+
+
+def _mapped(
+    batches: Sequence[list[Run]], pool: ProcessPoolExecutor | None
+) -> Iterator[dict[Key, Work | str]]:
+    if pool is None or len(batches) < 2:
+        yield from map(work_of, batches)
+        return
+    for future in as_completed([pool.submit(work_of, batch) for batch in batches]):
+        yield future.result()
+
+
+def work_of(runs: Sequence[Run]) -> dict[Key, Work | str]:
+    """The kernels of each run, or the reason why there are none. Runs in a worker process."""
+    tracer = Tracer()
+    found: dict[Key, Work | str] = {}
+    for run in runs:
+        collecting = gc.isenabled()
+        gc.disable()  # a trace is many small objects, none of them garbage
+        try:
+            found[_key(run)] = _work(run, tracer)
+        except CostModelError as error:
+            found[_key(run)] = str(error)
+        except Exception as error:  # somebody else's model code
+            reason = " ".join(str(error).split())[:200]
+            found[_key(run)] = f"cannot trace it: {type(error).__name__}: {reason}"
+        finally:
+            if collecting:
+                gc.enable()
+    return found
+
+
+def _work(run: Run, tracer: Tracer) -> Work:
+    table = convolution_table(run) if run.convolution else tracer.table(subject_of(run))
+    kernels = tuple(kernels_of(table.rows, run.execution, run.dtype))
+    return Work(kernels, int(table.total.macs), activations_of(table))
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[_Advance]:
+    """A bar on stderr, where somebody looks at it."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, disable=not sys.stderr.isatty(), transient=True
+    ) as bar:
+        task = bar.add_task(title, total=total)
+        yield _Advance(bar, task)
+
+
+@dataclass(frozen=True, slots=True)
+class _Advance:
+    bar: object
+    task: object
+
+    def __call__(self, steps: int) -> None:
+        self.bar.advance(self.task, steps)  # type: ignore[attr-defined]

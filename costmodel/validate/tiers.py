@@ -1,0 +1,143 @@
+"""The three tiers of a group of rows: never measured, one network measured, families measured.
+
+- ``none`` ("datasheet"): constants that owe nothing to the device's own runs.
+- ``one`` ("one-network"): the network of median MACs is measured; two numbers are fitted on it,
+  one common factor on the rates and one on the fixed times; the other networks are scored.
+- ``families`` ("calibrated"): all constants are fitted on the device's runs, and every family is
+  scored with constants fitted on the others.
+
+A group shares device and engine, execution, layout and dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from costmodel.errors import CostModelError
+from costmodel.machine.constants import independent, values_of
+from costmodel.machine.residuals import residual_of
+from costmodel.validate.fit import fit_all, fit_scales
+from costmodel.validate.predict_rows import Row
+from costmodel.validate.score import Mask
+
+Choice = Literal["none", "one", "families"]
+TIERS: dict[Choice, str] = {"none": "datasheet", "one": "one-network", "families": "calibrated"}
+#: Families are dealt to this many folds, or to as many as there are families.
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A row and its prediction, in seconds."""
+
+    row: Row
+    latency: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The scored rows of a group, and the constants that a calibration file carries on.
+
+    ``constants`` is empty for the data-sheet tier. ``basis`` says what they rest on. ``honest``
+    is false when the data-sheet tier had to use constants that the device's own runs shaped.
+    """
+
+    predicted: tuple[Predicted, ...]
+    constants: Mapping[str, float]
+    basis: str
+    honest: bool = True
+
+
+def run_tier(rows: Sequence[Row], tier: Choice) -> Outcome:
+    """Predict the rows of a group under a tier.
+
+    Raises `CostModelError` when the group has too few networks or families to hold some out.
+    """
+    match tier:
+        case "none":
+            return _datasheet(rows)
+        case "one":
+            return _one(rows)
+        case "families":
+            return _families(rows)
+
+
+def _datasheet(rows: Sequence[Row]) -> Outcome:
+    chosen = rows[0].setting
+    device = chosen.profile.name
+    values = values_of(chosen.block, without=device)
+    honest = independent(chosen.block, device)
+    predicted = tuple(_predict(row, values, "datasheet") for row in rows)
+    return Outcome(predicted, {}, f"{chosen.block} without runs of {device}", honest)
+
+
+def _one(rows: Sequence[Row]) -> Outcome:
+    network = median_network(rows)
+    seen = [row for row in rows if row.run.model == network]
+    unseen = [row for row in rows if row.run.model != network]
+    if not unseen:
+        raise CostModelError("calibrating on one network needs a second one to score")
+    chosen = rows[0].setting
+    values = fit_scales(seen, values_of(chosen.block, without=chosen.profile.name))
+    predicted = tuple(_predict(row, values, "one-network") for row in unseen)
+    plural = "s" if len(seen) > 1 else ""
+    return Outcome(predicted, values, f"{network}, {len(seen)} run{plural}")
+
+
+def _families(rows: Sequence[Row]) -> Outcome:
+    folds = folds_of(rows)
+    if len(folds) < 2:
+        raise CostModelError("calibrating on families needs at least two of them")
+    chosen = rows[0].setting
+    start = values_of(chosen.block, without=chosen.profile.name)
+    found: dict[int, Predicted] = {}
+    for held in folds:
+        values = fit_all([row for row, out in zip(rows, held, strict=True) if not out], start)
+        for i in map(int, np.flatnonzero(held)):
+            found[i] = _predict(rows[i], values, "calibrated")
+    names = {row.run.family for row in rows}
+    basis = f"{len(rows)} runs of {len(names)} families"
+    return Outcome(tuple(found[i] for i in range(len(rows))), fit_all(rows, start), basis)
+
+
+def _predict(row: Row, values: Mapping[str, float], tier: str) -> Predicted:
+    """The prediction of a row, its interval from the residuals of other devices."""
+    latency = row.predicted(values)
+    residual = residual_of(row.setting, tier, without=row.setting.profile.name)
+    return Predicted(row, latency, (latency * residual.low, latency * residual.high))
+
+
+def median_network(rows: Sequence[Row]) -> str:
+    """The network whose MACs per sample are the median of the group's networks, the lower of two.
+
+    Of a network at several input sizes the smallest counts.
+    """
+    macs: dict[str, float] = {}
+    for row in rows:
+        each = row.work.macs / row.run.batch
+        macs[row.run.model] = min(each, macs.get(row.run.model, each))
+    ordered = sorted(macs, key=lambda model: (macs[model], model))
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def folds_of(rows: Sequence[Row]) -> list[Mask]:
+    """Masks of the rows to hold out, whole families at a time.
+
+    Families go, largest first and by name among equals, each to the fold with the fewest rows.
+    """
+    sizes: dict[str, int] = {}
+    for row in rows:
+        sizes[row.run.family] = sizes.get(row.run.family, 0) + 1
+    count = min(FOLDS, len(sizes))
+    filled = [0] * count
+    fold: dict[str, int] = {}
+    for family in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        fold[family] = filled.index(min(filled))
+        filled[fold[family]] += sizes[family]
+    at = np.array([fold[row.run.family] for row in rows])
+    return [at == i for i in range(count)]
