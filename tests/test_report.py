@@ -220,13 +220,16 @@ def test_markdown_is_a_table_of_exact_numbers(timed):
 
 def test_the_tree_counts_each_module_with_all_below_it(counted):
     found = {line.path: line for line in groups(counted, "module", 2)}
-    assert list(found) == ["stem", "stem.0", "stem.1", "body", "body.0", "body.1", "head"]
+    assert list(found) == ["stem", "stem.0", "stem.1", "body", "body.0", "body.1", "head", ""]
     assert found["stem"].totals.macs == STEM
     assert found["body"].totals.macs == DEPTHWISE + POINTWISE
     assert found["body.1"].totals.macs == POINTWISE
     assert found["head"].totals.params == 16 * 16 + 16
     assert [found[p].level for p in ("body", "body.0")] == [1, 2]
-    assert [line.path for line in groups(counted, "module", 1)] == ["stem", "body", "head"]
+    assert [line.path for line in groups(counted, "module", 1)] == ["stem", "body", "head", ""]
+    tops = [line.totals for line in found.values() if line.level == 1]
+    assert sum(totals.bytes for totals in tops) == counted.table.total.bytes
+    assert found[""].name == "(itself)"
     assert groups(counted, "module", 10**9) == groups(counted, "module", 2)
 
 
@@ -323,7 +326,12 @@ def tables():
 
 def test_without_a_device_the_sentence_is_about_counts(counted):
     share = units.percent(STEM / counted.macs)
-    assert without_device(counted.table).startswith(f"{share} of the MACs are dense convolution, ")
+    families = counted.table.group_by("family")
+    most = max(family.bytes for family in families.values())
+    assert families["convolution"].bytes < most
+    moved = units.percent(most / counted.table.total.bytes)
+    found = without_device(counted.table)
+    assert found.startswith(f"{share} of the MACs are dense convolution, {moved} of the bytes are ")
 
 
 # -- the terminal and the notebook ----------------------------------------------------------------

@@ -84,18 +84,17 @@ def advice(prediction: Prediction) -> str:
 
 def without_device(table: CostTable) -> str:
     """Where the MACs and the bytes sit, while no device says what they cost."""
-    families = table.group_by("family")
-    total = table.total
-    parts = []
+    families, total = table.group_by("family"), table.total
+    found: dict[str, list[str]] = {}
     for label, name in (("MACs", "macs"), ("bytes", "bytes")):
-        whole = getattr(total, name)
-        if whole:
+        if whole := getattr(total, name):
             top = max(families, key=lambda family: getattr(families[family], name))
             share = percent(float(getattr(families[top], name) / whole))
-            parts.append(f"{share} of the {label} are {_words(top)}")
-    if not parts:
+            found.setdefault(top, []).append(f"{share} of the {label}")
+    if not found:
         return "This model does no work that counts."
-    return f"{', '.join(parts)}; --hw NAME tells which of it takes the time."
+    claims = ", ".join(f"{' and '.join(parts)} are {_words(f)}" for f, parts in found.items())
+    return f"{claims}; --hw NAME tells which of it takes the time."
 
 
 def _words(family: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from costmodel.errors import CostModelError
 from costmodel.ir import Dim, TensorSpec
 from costmodel.report import units
-from costmodel.report.groups import Group, groups
+from costmodel.report.groups import ITSELF, Group, groups
 from costmodel.rules import is_free
 from costmodel.table import By, Row, Totals
 
@@ -101,7 +101,7 @@ def to_markdown(report: Report, by: By = "module", depth: int | None = None) -> 
         known = group.totals
         bound = "" if group.complete else "≥ "
         cells = [
-            group.path,
+            group.path or ITSELF,
             f"{known.params:,}",
             *(f"{bound}{value:,}" for value in (known.macs, known.flops, known.bytes)),
             units.percent(group.share),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: A module tree is opened as deep as it stays within this many lines.
 TREE_LINES = 20
+#: The line of the ops that the model runs outside its modules.
+ITSELF = "(itself)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,9 @@ class Group:
     @property
     def name(self) -> str:
         """The last part of a module's path, all of any other name."""
-        return self.path.rpartition(".")[2] if self.level else self.path
+        if not self.level:
+            return self.path
+        return self.path.rpartition(".")[2] or ITSELF
 
 
 def groups(report: Report, by: By, depth: int | None = None) -> list[Group]:
@@ -93,6 +97,11 @@ def _tree(report: Report, depth: int) -> list[Group]:
             row.cost is None and f"{row.op.module}.".startswith(f"{path}.") for row in table.rows
         )
         lines.append(_group(report, path, level, totals, kernels, complete))
+    own = [row for row in table.rows if not row.op.module]
+    if any(row.cost is None or row.cost.flops or row.cost.bytes for row in own):
+        kernels = [k for k in _kernels(report) if not k.module]
+        complete = all(row.cost is not None for row in own)
+        lines.append(_group(report, "", 1, table.group_by("module", 1)[""], kernels, complete))
     return lines
 
 

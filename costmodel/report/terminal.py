@@ -123,7 +123,7 @@ def _table(report: Report, lines: list[Group], by: str, bars: bool) -> Table:
     for line in lines:
         least = "" if line.complete else "≥ "
         cells = [
-            "  " * (line.level - 1) + (line.name if line.level else line.path),
+            "  " * (line.level - 1) + line.name,
             units.count(line.totals.params),
             least + units.count(line.totals.macs),
             least + units.size(line.totals.bytes),
