@@ -28,10 +28,12 @@ def preserved(model: nn.Module) -> Iterator[None]:
         (table, table.copy())
         for module, _ in before
         for table in map(vars(module).get, _TABLES)
-        if table is not None
+        if isinstance(table, (dict, set))  # a scripted module's tables are its own
     ]
     copies: dict[int, torch.Tensor] = {}
     for module, _ in before:
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
         for name, buffer in module._buffers.items():
             if buffer is not None and not buffer.is_meta and type(buffer) is torch.Tensor:
                 if id(buffer) not in copies:

@@ -8,7 +8,7 @@ way was taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, Literal
 
 import networkx as nx
@@ -115,7 +115,8 @@ def run(
     """Run the model once under ``recorder``: forward, and in train mode backward and a step."""
     args, kwargs = recorder.adopt((tuple(inputs), dict(kwargs)))
     with preserved(model):
-        model.train(mode == "train")
+        with suppress(NotImplementedError):  # an exported program keeps the mode that it has
+            model.train(mode == "train")
         if mode == "eval":
             with torch.no_grad(), torch._C._AutoDispatchBelowAutograd(), recorder.recording():
                 recorder.finish(model(*args, **kwargs))

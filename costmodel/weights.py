@@ -97,13 +97,13 @@ class Packed:
 
 def _unpack(packed: Any) -> tuple[Any, ...]:
     name = packed._type().name()
-    if "Conv2d" in name:
+    if "Conv2dPackedParams" in name:
         return tuple(torch.ops.quantized.conv2d_unpack(packed))
-    if "Conv3d" in name:
+    if "Conv3dPackedParams" in name:
         return tuple(torch.ops.quantized.conv3d_unpack(packed))
-    if "Linear" in name:
+    if "LinearPackedParams" in name:
         return tuple(torch.ops.quantized.linear_unpack(packed))
-    if "CellParams" in name:  # a recurrent layer: biases, and one packed product a gate matrix
+    if "CellParamsBase" in name:  # a recurrent layer: biases, and one packed product a gate matrix
         return tuple(_leaves(packed.__getstate__()))
     return ()
 
