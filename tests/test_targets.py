@@ -363,3 +363,14 @@ def test_a_batch_replaces_the_leading_dimension_that_inputs_share():
         with_batch(Inputs((3,)), 4)
     with pytest.raises(CostModelError, match=r"below 2\^62"):
         with_batch(make("1x8"), 10**30)
+
+
+def test_detection_says_what_it_misses_where_the_extension_does_not_load():
+    from costmodel.targets.torchvision_shim import install
+
+    if install() is None:
+        images = load("torchvision:ssdlite320_mobilenet_v3_large").inputs.args[0]
+        assert [tuple(image.shape) for image in images] == [(3, 800, 800)]
+        return
+    with pytest.raises(CostModelError, match="call torchvision's compiled extension"):
+        load("torchvision:ssdlite320_mobilenet_v3_large")

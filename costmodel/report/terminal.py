@@ -149,8 +149,5 @@ def bar(share: float, scale: float, width: int = BAR) -> str:
 
 
 def _notes(report: Report) -> list[str]:
-    info = report.table.info
-    notes = [*report.notes, *info.notes]
-    if info.tracer != "meta":
-        notes.append("run on the CPU on zeros to be traced, because the model looks at values")
-    return notes + list(report.prediction.notes if report.prediction else ())
+    predicted = report.prediction.notes if report.prediction else ()
+    return [*report.notes, *report.table.info.notes, *predicted]

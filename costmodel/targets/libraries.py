@@ -77,6 +77,11 @@ def from_torchvision(call: Call) -> Builder:
         raise no_such("torchvision", name, models.list_models())
     _no_weights(call)
     function: Callable[..., Any] = models.get_model_builder(name)
+    if ".detection." in function.__module__ and install() is not None:
+        raise CostModelError(
+            f"{call.text}: detection models call torchvision's compiled extension, which does not "
+            "load here; install the torchvision that was built for this torch"
+        )
     kwargs = dict(call.kwargs)
     if "quantization" not in function.__module__:
         # Detection and segmentation would fetch a backbone even where no weights are asked for.
