@@ -9,7 +9,6 @@ from typing import Any, Literal
 import networkx as nx
 from torch import nn
 
-from costmodel import roofline
 from costmodel.errors import CostModelError
 from costmodel.inputs import Inputs, make, with_batch
 from costmodel.ir import ops_of
@@ -60,11 +59,17 @@ def analyze(
         "dtype": dtype, "execution": execution, "layout": layout, "threads": threads,
     }  # fmt: skip
     if hw is not None:
-        roofline.setting(hw, **options)  # an unknown device is said at once
+        from costmodel.roofline import setting
+
+        setting(hw, **options)  # an unknown device is said at once
     subject = prepare(model, inputs, kwargs, batch)
     graph = _trace(subject, mode)
     table = cost(graph)
-    prediction = None if hw is None else roofline.predict(table, hw, **options)
+    prediction = None
+    if hw is not None:
+        from costmodel.roofline import predict
+
+        prediction = predict(table, hw, **options)
     return Report(subject.name, graph, table, prediction, subject.notes)
 
 
