@@ -429,3 +429,15 @@ def test_a_notebook_gets_the_table_and_a_picture(timed):
 def test_a_report_says_what_it_is(counted):
     assert repr(counted) == f"Report('Net', macs={counted.macs}, params={PARAMS})"
     assert str(counted) == text(counted)
+
+
+def test_a_bare_module_is_one_line_of_itself():
+    report = cm.analyze(nn.Linear(8, 4), "1x8")
+    (line,) = groups(report, "module")
+    assert (line.name, line.totals.macs, line.share) == ("(itself)", 32, 1.0)
+    assert line.totals.params == 36
+
+
+def test_modules_that_cost_nothing_are_left_out():
+    model = nn.Sequential(nn.Linear(8, 4), nn.Dropout(), nn.Identity())
+    assert [line.path for line in groups(cm.analyze(model, "1x8"), "module")] == ["0"]

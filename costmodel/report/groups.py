@@ -86,23 +86,29 @@ def default_depth(report: Report) -> int:
 
 def _tree(report: Report, depth: int) -> list[Group]:
     table = report.table
-    depth = min(depth, _deepest(table.group_by("module")))
-    at_level = [table.group_by("module", level) for level in range(depth + 1)]
+    paths = list(table.group_by("module"))
+    depth = min(depth, _deepest(paths))
+    at_level = [table.group_by("module", level) for level in range(1, depth + 1)]
+    kernels: dict[str, list[KernelTime]] = defaultdict(list)
+    for kernel in _kernels(report):
+        for node in _nodes(kernel.module, depth):
+            kernels[node].append(kernel)
+    unknown = {
+        node for row in table.rows if row.cost is None for node in _nodes(row.op.module, depth)
+    }
     lines = []
-    for path in _prefixes(table.group_by("module"), depth):
+    for path in [*_prefixes(paths, depth), ""]:
         level = path.count(".") + 1
-        totals = at_level[level][path]
-        kernels = [k for k in _kernels(report) if f"{k.module}.".startswith(f"{path}.")]
-        complete = not any(
-            row.cost is None and f"{row.op.module}.".startswith(f"{path}.") for row in table.rows
-        )
-        lines.append(_group(report, path, level, totals, kernels, complete))
-    own = [row for row in table.rows if not row.op.module]
-    if any(row.cost is None or row.cost.flops or row.cost.bytes for row in own):
-        kernels = [k for k in _kernels(report) if not k.module]
-        complete = all(row.cost is not None for row in own)
-        lines.append(_group(report, "", 1, table.group_by("module", 1)[""], kernels, complete))
+        totals = at_level[level - 1].get(path, Totals()) if at_level else table.total
+        if totals.flops or totals.bytes or totals.params or totals.buffers or path in unknown:
+            lines.append(_group(report, path, level, totals, kernels[path], path not in unknown))
     return lines
+
+
+def _nodes(path: str, depth: int) -> list[str]:
+    """The path's node at each level down to ``depth``; for the model itself, that alone."""
+    parts = path.split(".")[:depth]
+    return [".".join(parts[: n + 1]) for n in range(len(parts))] or [""]
 
 
 def _deepest(paths: Iterable[str]) -> int:

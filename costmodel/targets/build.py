@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +78,19 @@ def build(builder: Builder) -> Target:
     except (Exception, SystemExit) as error:
         raise failure(builder.text, "get its example inputs", error, builder.folder) from error
     return Target(builder.text, module, inputs, builder, notes)
+
+
+@contextmanager
+def quiet(level: int = logging.WARNING) -> Iterator[None]:
+    """Without a library's own remarks about weights, extensions and versions."""
+    before = logging.root.manager.disable
+    logging.disable(level)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def failure(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from torch import nn
 
 from costmodel.errors import CostModelError
 from costmodel.inputs import Inputs, Shape
-from costmodel.targets.build import Builder, failure
+from costmodel.targets.build import Builder, failure, quiet
 from costmodel.targets.call import Call
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -35,8 +34,7 @@ def from_pt2(call: Call) -> Builder:
         raise CostModelError(f"{call.place}: no such file; write it with torch.export.save")
     _refuse_pickles(path)
     try:
-        with _weights_only(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _weights_only(), quiet(logging.ERROR):
             program = torch.export.load(path)
     except Exception as error:
         raise failure(call.place, "read it as an exported program", error) from error
@@ -48,8 +46,7 @@ def from_pt2(call: Call) -> Builder:
         return Inputs(tuple(_from_node(program, name) for name in _user_inputs(program)))
 
     def construct() -> nn.Module:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return torch.export.unflatten(program)
 
     return Builder(call.text, construct, inputs=inputs)
@@ -73,14 +70,12 @@ def _refuse_pickles(path: Path) -> None:
 
 @contextmanager
 def _weights_only() -> Iterator[None]:
-    """Make every ``torch.load`` inside refuse pickles that are not tensors, and keep quiet."""
+    """Make every ``torch.load`` inside refuse pickles that are not tensors."""
     before = os.environ.get(_FORCE)
     os.environ[_FORCE] = "1"
-    logging.disable(logging.ERROR)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
         if before is None:
             del os.environ[_FORCE]
         else:

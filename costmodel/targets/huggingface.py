@@ -18,7 +18,7 @@ from torch import nn
 
 from costmodel.errors import CostModelError
 from costmodel.inputs import Inputs, Shape
-from costmodel.targets.build import Builder, failure
+from costmodel.targets.build import Builder, failure, quiet
 from costmodel.targets.call import Call
 from costmodel.targets.libraries import imported, no_such
 
@@ -32,7 +32,8 @@ def from_hf(call: Call) -> Builder:
     if call.name is None or call.args:
         raise CostModelError(f"{call.text}: write hf:CONFIG_DIR or hf:BertConfig(num_labels=2)")
     try:
-        config, model_class = _configuration(transformers, call.name, dict(call.kwargs))
+        with quiet():
+            config, model_class = _configuration(transformers, call.name, dict(call.kwargs))
     except CostModelError:
         raise
     except Exception as error:
@@ -41,7 +42,8 @@ def from_hf(call: Call) -> Builder:
         config.use_cache = False  # one forward pass, without the copies into a cache
 
     def construct() -> Any:
-        model = (model_class or _class_for(transformers, config))(config)
+        with quiet():
+            model = (model_class or _class_for(transformers, config))(config)
         assume_plain_sequences()
         return model
 

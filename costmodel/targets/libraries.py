@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Any
@@ -12,7 +11,7 @@ from torch import nn
 
 from costmodel.errors import CostModelError
 from costmodel.inputs import Inputs, Shape
-from costmodel.targets.build import Builder
+from costmodel.targets.build import Builder, quiet
 from costmodel.targets.call import Call
 from costmodel.targets.torchvision_shim import install
 
@@ -51,7 +50,8 @@ def from_timm(call: Call) -> Builder:
         raise CostModelError(f"{call.text}: timm takes keywords only, as in {name}(num_classes=10)")
 
     def construct(**kwargs: Any) -> Any:
-        return timm.create_model(name, pretrained=False, **kwargs)
+        with quiet():
+            return timm.create_model(name, pretrained=False, **kwargs)
 
     def inputs(module: nn.Module) -> Inputs | None:
         return timm_inputs(module, call.kwargs.get("img_size"), call.kwargs.get("in_chans"))
@@ -92,8 +92,7 @@ def from_torchvision(call: Call) -> Builder:
         return _torchvision_inputs(models.get_model_weights(name), module)
 
     def construct(*args: Any, **kwargs: Any) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about weights, which nobody wants here
+        with quiet():
             return function(*args, **kwargs)
 
     return Builder(call.text, construct, call.args, kwargs, inputs)
