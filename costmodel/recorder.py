@@ -67,7 +67,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.ops: list[Op] = []
         self.notes: list[str] = []
         self.modules = ModulePath(model)
-        self.known = Identities(keep=device != "cpu")
+        self.known = Identities(self._forget)
         self._packed = Packed()
         self._weights = register_weights(model, self.known, self._packed)
         self._phase: Phase = "forward"
@@ -186,6 +186,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         writes = tuple([spec(tensor) for tensor in mutated])
         name = self._unique(module, target)
         overload = func._overloadname
+        self.known.clock = index + 1
         self.ops.append(
             Op(index, name, target, overload, args, kwargs, outputs, writes, module, source,
                self._phase)
@@ -225,6 +226,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if name not in self._names:
                 self._names[name] = 1
                 return name
+
+    def _forget(self, key: int) -> None:
+        """The tensor whose ``id`` was ``key`` is gone."""
+        self._producer.pop(key, None)
 
     # -- arguments -------------------------------------------------------------------------
 
@@ -314,6 +319,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def graph(self, mode: Literal["eval", "train"]) -> nx.DiGraph[int]:
         """Everything recorded, as a graph."""
+        self.known.close()
         graph: nx.DiGraph[int] = nx.DiGraph()
         graph.add_nodes_from((op.index, {"op": op}) for op in self.ops)
         graph.add_edges_from((a, b, {"nbytes": n}) for (a, b), n in self._edges.items())
@@ -325,6 +331,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             tracer=self.device,
             module_types=self.modules.types,
             notes=tuple(dict.fromkeys(self.notes)),
+            freed=dict(self.known.freed),
         )
         return graph
 
@@ -337,6 +344,8 @@ def _decomposed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
 
     The compiled decomposition goes first: the Python one of ``dropout``, say, clones in eval mode.
     """
+    if func.namespace == "prim":  # questions about a tensor, which the dispatcher does not know
+        return NotImplemented
     if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE):
         return func._op_dk(_COMPOSITE, *args, **kwargs)
     return func.decompose(*args, **kwargs)

@@ -8,6 +8,7 @@ assume on the way, its guards, becomes the domain in which the result holds.
 from __future__ import annotations
 
 import contextlib
+import logging
 import numbers
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -172,7 +173,7 @@ def trace(session: Session, model: nn.Module, inputs: Sequence[Input]) -> nx.DiG
     Raises whatever the model raises where it cannot be run so.
     """
     _heads_innermost()  # asked before any mode is on
-    with session.active(), _faked(model):
+    with _quiet(), session.active(), _faked(model):
         tensors = [torch.empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in inputs]
         recorder = Recorder(model, "symbolic")
         fast = torch.backends.mha.get_fastpath_enabled()
@@ -183,6 +184,18 @@ def trace(session: Session, model: nn.Module, inputs: Sequence[Input]) -> nx.DiG
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
         return recorder.graph("eval")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's own reports of an op that refuses symbols: the caller asks another way."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class Shortcuts(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -212,6 +225,8 @@ class Shortcuts(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return torch.empty_like(args[0])
         if name == "linear":
             return args[0].new_empty((*args[0].shape[:-1], args[1].shape[0]))
+        if name in ("pad", "constant_pad_nd") and args[0].is_contiguous():
+            return args[0].new_empty(_padded(args[0].shape, args[1]))  # torch's wants numbers
         if name == "scaled_dot_product_attention":
             return _attention_output(args[0], args[2])
         if name in _BINARY and _same_layout(*args[:2]):
@@ -228,6 +243,14 @@ _ALIKE = {
 #: The same for dense row-major arguments.
 _ROWWISE = {"layer_norm", "softmax", "rms_norm"}
 _BINARY = {"add", "add_", "mul", "mul_", "sub", "sub_"}
+
+
+def _padded(shape: Sequence[Any], pad: Sequence[Any]) -> list[Any]:
+    """A shape with ``pad`` added: pairs of before and after, from the last dimension on."""
+    sizes = list(shape)
+    for i in range(len(pad) // 2):
+        sizes[-1 - i] = sizes[-1 - i] + pad[2 * i] + pad[2 * i + 1]
+    return sizes
 
 
 def _attention_output(query: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

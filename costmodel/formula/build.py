@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from costmodel.errors import CostModelError
@@ -28,12 +28,13 @@ class Derived:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Refused(Exception):
-    """Symbols that the code did not let through, and why."""
+    """Symbols that the code did not let through, and why; ``fixed`` sizes can be nothing else."""
 
     symbols: tuple[str, ...]
     why: str
+    fixed: Mapping[str, int] = field(default_factory=dict)
 
 
 def derive(problem: Problem, hints: Values) -> Derived:
@@ -43,27 +44,34 @@ def derive(problem: Problem, hints: Values) -> Derived:
     Raises `Refused` when a constructor's argument cannot stay a symbol.
     """
     fixed: dict[str, int] = {}
-    notes: list[str] = []
-    hints = dict(hints)
+    why = ""
     while True:
+        rest = {name: hint for name, hint in hints.items() if name not in fixed}
         try:
-            table, guards = attempt(problem, hints, fixed)
+            table, guards = attempt(problem, rest, fixed)
             break
         except Refused as refused:
-            stuck = [name for name in refused.symbols if name in problem.sizes]
+            why = refused.why
+            stuck = _immovable(problem, hints, fixed, refused.symbols)
             if not stuck:
-                raise
-            for name in stuck:
-                fixed[name] = hints.pop(name)
-            forced = ", ".join(f"{name} = {fixed[name]}" for name in stuck)
-            verb = "is" if len(stuck) == 1 else "are"
-            notes.append(f"{forced} {verb} fixed by the model: {refused.why}")
-    kept = restrict(problem, fixed)
+                raise Refused(refused.symbols, why, fixed) from refused
+            fixed.update({name: hints[name] for name in stuck})
     try:
-        relations = domain.find(kept, table, guards, hints)
+        relations = domain.find(restrict(problem, fixed), table, guards, rest)
     except domain.Mismatch as wrong:
-        raise Refused((), f"at {point(wrong.at)} a trace disagrees: {wrong.why}") from wrong
-    return Derived(table, relations, hints, fixed, tuple(notes))
+        why = f"at {point(wrong.at)} a trace disagrees: {wrong.why}"
+        raise Refused((), why, fixed) from wrong
+    return Derived(table, relations, rest, fixed, fixed_note(fixed, why))
+
+
+def fixed_note(fixed: Values, why: str) -> tuple[str, ...]:
+    """The sentence about sizes that are no symbols."""
+    if not fixed:
+        return ()
+    verb = "is" if len(fixed) == 1 else "are"
+    return (
+        f"{', '.join(f'{n} = {v}' for n, v in fixed.items())} {verb} fixed by the model: {why}",
+    )
 
 
 def attempt(problem: Problem, hints: Values, fixed: Values) -> tuple[CostTable, Sequence[Any]]:
@@ -83,20 +91,24 @@ def attempt(problem: Problem, hints: Values, fixed: Values) -> tuple[CostTable, 
         table = cost(graph)
     except Exception as error:  # whatever the model's code raises on a symbol
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        stuck = tuple(session.specialised())
-        if not stuck and not problem.arguments:
-            stuck = _immovable(problem, hints, fixed)
-        raise Refused(stuck, reason) from error
+        raise Refused(tuple(session.specialised()), reason) from error
     forced = session.specialised()
     if forced:
         raise Refused(tuple(forced), "its code admits only that size")
     return table, session.guards()
 
 
-def _immovable(problem: Problem, hints: Values, fixed: Values) -> tuple[str, ...]:
-    """Sizes at which the module stops to run when they alone change; all, if each can change."""
+def _immovable(
+    problem: Problem, hints: Values, fixed: Values, suspects: Sequence[str]
+) -> list[str]:
+    """The input's sizes at which the module stops to run when they alone change.
+
+    ``suspects`` are those that a trace forced to a value; without any, all sizes are.
+    """
     stuck = []
-    for name in hints:
+    for name in problem.sizes:
+        if name in fixed or (suspects and name not in suspects):
+            continue
         for value in problem.pools[name]:
             if value == hints[name]:
                 continue
@@ -107,7 +119,7 @@ def _immovable(problem: Problem, hints: Values, fixed: Values) -> tuple[str, ...
             break
         else:
             stuck.append(name)
-    return tuple(stuck or hints)
+    return stuck
 
 
 def restrict(problem: Problem, fixed: Values) -> Problem:

@@ -65,7 +65,25 @@ def find(
             bad = [v - needless for v in bad]
         else:
             bad.append(violated - needless)
-    return tuple(guards[i] for i in _fewest(guards, bad))
+    relations = [guards[i] for i in _fewest(guards, bad)]
+    if not large:
+        relations += _degenerate(problem, table, relations, hints)
+    return tuple(relations)
+
+
+def _degenerate(
+    problem: Problem, table: CostTable, relations: Sequence[Any], hints: Values
+) -> list[Any]:
+    """Exclusions of single sizes, and pairs of sizes, of 1: layouts coincide there unguarded."""
+    found: list[Any] = []
+    for count in (1, 2):
+        for ones in combinations(hints, count):
+            values = {**hints, **dict.fromkeys(ones, 1)}
+            if all(holds(r, values) for r in (*relations, *found)) and disagreement(
+                problem, table, values
+            ):
+                found.append(sympy.Ne(sympy.prod(symbol(name) for name in ones), 1))
+    return found
 
 
 class _Tests:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +83,7 @@ def fit(problem: Problem, hints: Values, refused: build.Refused) -> Formula:
 
     Raises `CostModelError` with the reason where no exact form is found.
     """
+    asked, problem = problem, build.restrict(problem, refused.fixed)
     fitted = _stuck(problem, hints, refused)
     traces = _Traces(problem, hints, fitted)
     if not fitted or traces.at(hints) is None:
@@ -108,23 +110,29 @@ def fit(problem: Problem, hints: Values, refused: build.Refused) -> Formula:
     where = f"{len(points)} traces, checked at {len(checks)} others"
     note = f"{', '.join(fitted)} fitted exactly from {where}: {refused.why}"
     limits = (*_traced_domain(traces), *_divisors(traces), *_from_two(traces, expressions))
-    formula = make(problem, tuple(rows), traces.unsupported, limits, {}, (note,), "fitted exactly")
+    notes = (note, *build.fixed_note(refused.fixed, "at no other size does it run"))
+    formula = make(
+        asked, tuple(rows), traces.unsupported, limits, refused.fixed, notes, "fitted exactly"
+    )
     _verify(problem, formula)
     return formula
 
 
 def _stuck(problem: Problem, hints: Values, refused: build.Refused) -> tuple[str, ...]:
-    """The fewest constructor's symbols that must be numbers for a trace on the rest to work."""
-    named = tuple(name for name in problem.arguments if name in refused.symbols)
-    for stuck in (named, tuple(n for n in problem.arguments if not _passes(problem, hints, n))):
-        if stuck and _passes(problem, hints, *(n for n in problem.arguments if n not in stuck)):
+    """Few symbols that must be numbers for a trace on the rest to work."""
+    named = tuple(name for name in problem.symbols if name in refused.symbols)
+    alone = tuple(name for name in problem.symbols if not _passes(problem, hints, {name}))
+    for stuck in (named, alone, problem.arguments):
+        if stuck and _passes(problem, hints, set(problem.symbols) - set(stuck)):
             return stuck
-    return problem.arguments
+    return problem.symbols
 
 
-def _passes(problem: Problem, hints: Values, *kept: str) -> bool:
-    chosen = {name: hints[name] for name in problem.arguments if name not in kept}
-    rest = build.restrict(problem, chosen)
+def _passes(problem: Problem, hints: Values, kept: set[str]) -> bool:
+    """Whether a trace works with ``kept`` as symbols and the others as numbers."""
+    rest = build.restrict(problem, {n: hints[n] for n in problem.symbols if n not in kept})
+    if not rest.symbols:
+        return False
     try:
         build.attempt(rest, {name: hints[name] for name in rest.symbols}, {})
     except build.Refused:
@@ -133,10 +141,10 @@ def _passes(problem: Problem, hints: Values, *kept: str) -> bool:
 
 
 def _aligned(rows: Sequence[FormulaRow]) -> dict[str, FormulaRow]:
-    """Rows by name with layer numbers replaced by ``*``, those of equal name added up."""
+    """Rows by name without the numbers of layers and calls, those of equal name added up."""
     groups: dict[str, list[FormulaRow]] = {}
     for row in rows:
-        groups.setdefault(starred(row.name), []).append(row)
+        groups.setdefault(re.sub(r"_\d+$", "", starred(row.name)), []).append(row)
     return {
         name: FormulaRow(
             name, same[0].op, starred(same[0].module), same[0].family,
