@@ -2,12 +2,14 @@
 
 Composite ops launch what PyTorch's own kernels launch: a dense convolution adds its bias in a
 second pass (cuDNN's forward takes none), a layer norm first copies an input that is not
-contiguous, and autocast converts tensors in kernels of their own.
+contiguous, and autocast converts tensors in kernels of their own. Fused attention writes its heads
+interleaved, (batch, length, heads, width) in memory, so gathering them afterwards is a view.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from costmodel.execution.formats import Cast, Formats, formats_of, size_of
 from costmodel.execution.kernel import Access, Kernel, Unit
@@ -27,11 +29,21 @@ def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     for cast in formats.casts:
         casts.setdefault(cast.index, []).append(cast)
     found: list[Kernel] = []
+    interleaved: set[int] = set()
     for index, row in enumerate(rows):
-        for cast in casts.get(index, ()):
-            found.append(_conversion(cast, row.op))
+        if row.family == "attention":
+            interleaved.update(spec.storage for spec in row.op.outputs)
+        elif row.family == "movement" and _gathers(row.op, interleaved):
+            continue
+        found.extend(_conversion(cast, row.op) for cast in casts.get(index, ()))
         found.extend(_launches(index, row, formats))
     return found
+
+
+def _gathers(op: Op, interleaved: set[int]) -> bool:
+    """Whether the op only brings the heads of an attention's output together."""
+    inputs = op.inputs
+    return len(inputs) == 1 and inputs[0].storage in interleaved
 
 
 def _launches(index: int, row: Row, formats: Formats) -> Iterator[Kernel]:
@@ -76,8 +88,6 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
 
 def replace_ops(kernel: Kernel, ops: int) -> Kernel:
     """The kernel with another count of scalar operations."""
-    from dataclasses import replace
-
     return replace(kernel, ops=max(ops, 0))
 
 

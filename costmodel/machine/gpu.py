@@ -1,59 +1,171 @@
-"""A GPU: matrix and vector units, memory, and a host that issues kernels ahead of the device."""
+"""A GPU: matrix and vector units, memory behind an L2 cache, and a host that issues ahead of it.
+
+Every efficiency is a share of a published peak. What keeps a kernel below it is modelled first:
+tiles that are only partly filled, the last wave of tiles, extents padded to the matrix unit's
+width, access across memory lines, launch time, and a host that can't issue fast enough.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware.schema import GpuEngine
-from costmodel.machine.times import Times
+from costmodel.machine.features import Features, features_of
+from costmodel.machine.times import Array, Times
 
 if TYPE_CHECKING:
     from costmodel.roofline import Setting
 
+#: Output tiles (rows, columns) of the vendors' matrix kernels (cuBLAS, cuDNN and CUTLASS names).
+TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64),
+         (32, 32), (256, 64), (64, 256))  # fmt: skip
+#: Extent of k that one step of a matrix kernel consumes, and channels that a matrix unit needs.
+K_STEP, MATRIX_LANES = 32, 8
+#: Rows and columns of scores that a fused attention kernel handles at once.
+ATTENTION_TILE = 64
+#: Families whose kernels read a window or a scattered set, and the constant for their traffic.
+_TRAFFIC = {
+    "pooling": "window_efficiency",
+    "embedding": "gather_efficiency",
+    "interpolation": "gather_efficiency",
+}
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rates of one GPU: FLOP/s by dtype, bytes/s, bytes of L2."""
+
+    vector: Mapping[str, float]
+    matrix: Mapping[str, float]
+    bandwidth: float
+    multiprocessors: int
+    l2: float
+
+    def matrix_rate(self, dtype: str) -> float:
+        """The best rate for a product in ``dtype``: matrix units, else vector units."""
+        return max(self.matrix.get(dtype, 0.0), self.vector_rate(dtype))
+
+    def vector_rate(self, dtype: str) -> float:
+        return self.vector.get(dtype, self.vector["fp32"])
+
 
 def times(kernels: Sequence[Kernel], chosen: Setting, constants: Mapping[str, float]) -> Times:
-    """Per kernel max(compute, memory) plus its launch, never before the host has issued it."""
+    """The time of every kernel of a run."""
+    return evaluate(features_of(kernels), board_of(chosen), chosen.layout, constants)
+
+
+def board_of(chosen: Setting) -> Board:
+    """The rates of the setting's GPU."""
     engine = chosen.profile.engines[chosen.engine]
     assert isinstance(engine, GpuEngine)
     memory = engine.memory or chosen.profile.memory
-    bandwidth = memory.gb_per_s * 1e9
-    vector = {k: v * 1e12 for k, v in engine.vector_tflops.items()}
-    matrix = {k: v * 1e12 for k, v in engine.matrix_tflops.items()}
-
-    def rate(kernel: Kernel) -> float:
-        fallback = vector.get(kernel.dtype, vector.get("fp32", 0.0))  # type: ignore[call-overload]
-        if kernel.geometry is not None and kernel.geometry.kind == "depthwise":
-            return float(fallback * constants["depthwise_efficiency"])
-        best = matrix.get(kernel.dtype, fallback)  # type: ignore[call-overload]
-        return float(best * constants["matrix_efficiency"])
-
-    compute = np.array([
-        2 * k.macs / rate(k) if k.macs else k.ops / (vector["fp32"] / 2) for k in kernels
-    ])  # fmt: skip
-    efficiency = np.where(
-        [k.strided for k in kernels],
-        constants["strided_efficiency"],
-        constants["stream_efficiency"],
+    return Board(
+        {name: rate * 1e12 for name, rate in engine.vector_tflops.items()},
+        {name: rate * 1e12 for name, rate in engine.matrix_tflops.items()},
+        memory.gb_per_s * 1e9,
+        engine.multiprocessors,
+        (engine.l2_mb or 0.0) * 1e6,
     )
-    traffic = np.array([k.nbytes for k in kernels], float) / (bandwidth * efficiency)
-    launch = np.full(len(kernels), constants["launch_us"] * 1e-6)
-    busy = np.maximum(compute, traffic) + launch
-    issued = np.cumsum([k.dispatches * constants["dispatch_us"] * 1e-6 for k in kernels])
+
+
+def evaluate(run: Features, board: Board, layout: str, constants: Mapping[str, float]) -> Times:
+    """Per kernel max(compute, memory), plus what of the smaller one is not hidden, plus launch."""
+    compute = compute_seconds(run, board, layout, constants)
+    memory, level = memory_seconds(run, board, layout, constants)
+    exposed = constants["exposed"] * np.minimum(compute, memory)
+    busy = np.maximum(compute, memory) + exposed + constants["launch_us"] * 1e-6
+    issued = np.cumsum(run.dispatches) * constants["dispatch_us"] * 1e-6
     latency = after_host(busy, issued)
-    return Times(latency, compute, traffic, latency - np.maximum(compute, traffic),
-                 ("dram",) * len(kernels))  # fmt: skip
+    return Times(latency, compute, memory, latency - np.maximum(compute, memory), level)
 
 
-def after_host(busy: np.ndarray, issued: np.ndarray) -> np.ndarray:
+def compute_seconds(
+    run: Features, board: Board, layout: str, constants: Mapping[str, float]
+) -> Array:
+    """Seconds of arithmetic per kernel."""
+    vector = np.array([board.vector_rate(d) for d in run.dtype])
+    matrix = np.array([board.matrix_rate(d) for d in run.dtype])
+    # Scalar operations are not fused multiply-adds: half the vector peak.
+    seconds = run.ops / (vector / 2 * constants["vector_efficiency"])
+    depthwise = run.kind == "depthwise"
+    share = constants[f"depthwise_{layout}_efficiency"]
+    seconds[depthwise] = (2 * run.macs / (vector * share))[depthwise]
+    fused = run.kind == "attention"
+    seconds[fused] = (_attention_flops(run) / (matrix * constants["attention_efficiency"]))[fused]
+    tiled = (run.kind == "gemm") | (run.kind == "conv") | (run.kind == "recurrent")
+    if tiled.any():
+        seconds[tiled] = _tiled_seconds(run, tiled, board, matrix[tiled], constants)
+    return seconds
+
+
+def _attention_flops(run: Features) -> Array:
+    """Two products over scores padded to whole tiles."""
+    rows = np.ceil(run.m / ATTENTION_TILE) * ATTENTION_TILE
+    columns = np.ceil(run.n / ATTENTION_TILE) * ATTENTION_TILE
+    return 4 * run.groups * rows * columns * np.ceil(run.k / K_STEP) * K_STEP
+
+
+def _tiled_seconds(
+    run: Features,
+    rows: np.ndarray,
+    board: Board,
+    rate: Array,
+    constants: Mapping[str, float],
+) -> Array:
+    """The fastest tiling: whole waves of tiles over the multiprocessors.
+
+    A multiprocessor works on one tile at a time at its share of the peak; a small tile re-reads
+    its operands more often, which costs ``tile_reload`` of its perimeter over its area. The extent
+    k is padded to the matrix unit's lanes, channel by channel, and to whole steps.
+    """
+    m, n, groups, steps = run.m[rows], run.n[rows], run.groups[rows], run.steps[rows]
+    taps = np.where(run.kind[rows] == "conv", run.taps[rows], 1.0)
+    lanes = np.where(np.isin(run.dtype[rows], ("fp16", "bf16", "int8", "tf32")), MATRIX_LANES, 1)
+    depth = np.ceil(run.k[rows] / taps / lanes) * lanes * taps
+    depth = np.ceil(depth / K_STEP) * K_STEP
+    per_unit = rate / board.multiprocessors * constants["matrix_efficiency"]
+    best: Array = np.full(len(m), np.inf)
+    for height, width in TILES:
+        tiles = np.ceil(m / height) * np.ceil(n / width) * groups
+        waves = np.ceil(tiles / board.multiprocessors)
+        slowed = 1 + constants["tile_reload"] * (1 / height + 1 / width) / 2
+        best = np.minimum(best, waves * 2 * depth * height * width * slowed / per_unit)
+    return best * steps
+
+
+def memory_seconds(
+    run: Features, board: Board, layout: str, constants: Mapping[str, float]
+) -> tuple[Array, tuple[str, ...]]:
+    """Seconds of traffic per kernel, and the level that serves most of it."""
+    share = np.full(len(run), constants["stream_efficiency"])
+    share[run.strided] *= constants["strided_efficiency"]
+    for family, name in _TRAFFIC.items():
+        share[run.family == family] *= constants[name]
+    if layout == "nchw":
+        share[run.family == "batch_norm"] *= constants["batch_norm_nchw_efficiency"]
+    held = board.l2 * constants["l2_share"]
+    near = sum(np.where(distance <= held, size, 0.0) for size, distance in run.near)
+    far = run.moved - near
+    if layout == "nchw":  # matrix units want channels last: input and output are transposed
+        products = (run.kind == "conv") & (np.isin(run.dtype, ("fp16", "bf16", "tf32", "int8")))
+        turned = 2 * (run.read + run.written) * constants["transposed_share"]
+        far = far + np.where(products & bool(board.matrix), turned, 0.0)
+    seconds = (far + near / constants["l2_speedup"]) / (board.bandwidth * share)
+    level = tuple(np.where(near > far, "l2", "dram").tolist())
+    return seconds, level
+
+
+def after_host(busy: Array, issued: Array) -> Array:
     """What each kernel adds to the run when it starts once issued and once its predecessor ended.
 
     end_i = max(end_{i-1}, issued_i) + busy_i, so end_i = max_j<=i (issued_j + sum of busy_j..i).
     """
     done = np.cumsum(busy)
     end = np.maximum.accumulate(issued - (done - busy)) + done
-    added: np.ndarray = np.diff(end, prepend=0.0)
+    added: Array = np.diff(end, prepend=0.0)
     return added

@@ -9,14 +9,16 @@ from costmodel.ir import Cost, Dim, Op, TensorSpec
 from costmodel.rules.registry import rule
 
 
+def is_depthwise(weight: TensorSpec, groups: Dim) -> bool:
+    """One input channel a group; a channel multiplier is allowed."""
+    return bool(groups != 1 and weight.shape[1] == 1)
+
+
 def convolution_family(op: Op) -> str:
     """``depthwise``, ``grouped``, ``pointwise`` or ``convolution``, by the weight's shape."""
-    weight = next(spec for spec in op.args[:3] if isinstance(spec, TensorSpec) and spec.ndim >= 3)
-    weight = _weight(op)
-    groups = _groups(op)
+    weight, groups = _weight(op), _groups(op)
     if groups != 1:
-        one_each = weight.shape[1] == 1 and weight.shape[0] == groups
-        return "depthwise" if one_each else "grouped"
+        return "depthwise" if is_depthwise(weight, groups) else "grouped"
     return "pointwise" if all(k == 1 for k in weight.shape[2:]) else "convolution"
 
 
@@ -31,12 +33,7 @@ def _groups(op: Op) -> Dim:
         return op.args[8]
     if op.target == "aten.convolution_backward":
         return op.args[9]
-    position = 7 if "transpose" in op.target else 6
-    if "transpose" in op.target:
-        position = 6
-    if len(op.args) > position:
-        return op.args[position]
-    return op.kwargs.get("groups", 1)
+    return op.args[6] if len(op.args) > 6 else op.kwargs.get("groups", 1)
 
 
 def forward_macs(weight: TensorSpec, x: TensorSpec, out: TensorSpec, transposed: bool) -> Dim:

@@ -1,0 +1,141 @@
+"""Kernels as arrays: one number a kernel, so that a whole run is timed by a few numpy operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodel.execution.kernel import Kernel, nbytes
+from costmodel.machine.times import Array
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Arrays over the kernels of a run, in schedule order.
+
+    ``fresh`` are bytes read that no earlier kernel of the run touched or that are weights;
+    ``near`` is a list of (bytes, distance): what was touched before, and how many bytes have
+    moved since. Extents as in `costmodel.rules.geometry.Geometry`, 0 where there is no product.
+    """
+
+    macs: Array
+    ops: Array
+    fresh: Array
+    written: Array
+    near: tuple[tuple[Array, Array], ...]
+    groups: Array
+    m: Array
+    n: Array
+    k: Array
+    taps: Array
+    window: Array
+    stride: Array
+    steps: Array
+    dispatches: Array
+    strided: Mask
+    kind: NDArray[np.str_]
+    family: NDArray[np.str_]
+    dtype: NDArray[np.str_]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.macs)
+
+    @property
+    def read(self) -> Array:
+        """All bytes read."""
+        return self.fresh + sum(found for found, _ in self.near)
+
+    @property
+    def moved(self) -> Array:
+        """All bytes read and written."""
+        return self.read + self.written
+
+
+#: Operands of one kernel whose reuse is followed; the smaller ones beyond count as fresh.
+_FOLLOWED = 3
+
+
+def features_of(kernels: Sequence[Kernel]) -> Features:
+    """The arrays of ``kernels``."""
+    reuse = _reuse(kernels)
+    extents = [_extents(kernel) for kernel in kernels]
+
+    def column(values: Sequence[float]) -> Array:
+        return np.array(values, dtype=float)
+
+    return Features(
+        macs=column([k.macs for k in kernels]),
+        ops=column([k.ops for k in kernels]),
+        fresh=column([fresh for fresh, _ in reuse]),
+        written=column([nbytes(k.writes) for k in kernels]),
+        near=tuple(
+            (column([near[i][0] for _, near in reuse]), column([near[i][1] for _, near in reuse]))
+            for i in range(_FOLLOWED)
+        ),
+        groups=column([e[0] for e in extents]),
+        m=column([e[1] for e in extents]),
+        n=column([e[2] for e in extents]),
+        k=column([e[3] for e in extents]),
+        taps=column([e[4] for e in extents]),
+        window=column([e[5] for e in extents]),
+        stride=column([e[6] for e in extents]),
+        steps=column([e[7] for e in extents]),
+        dispatches=column([k.dispatches for k in kernels]),
+        strided=np.array([k.strided for k in kernels], dtype=bool),
+        kind=np.array([k.geometry.kind if k.geometry else k.unit for k in kernels], dtype=str),
+        family=np.array([k.family for k in kernels], dtype=str),
+        dtype=np.array([k.dtype for k in kernels], dtype=str),
+    )
+
+
+def _extents(kernel: Kernel) -> tuple[float, ...]:
+    g = kernel.geometry
+    if g is None:
+        return (1, 0, 0, 0, 1, 1, 1, 1)
+    taps = 1
+    for extent in g.taps:
+        taps *= extent
+    return (
+        g.groups,
+        g.m,
+        g.n,
+        g.k,
+        taps,
+        max(g.taps, default=1),
+        max(g.stride, default=1),
+        g.steps,
+    )
+
+
+def _reuse(kernels: Sequence[Kernel]) -> list[tuple[float, list[tuple[float, float]]]]:
+    """Per kernel its fresh bytes, and its largest re-read operands with their reuse distance.
+
+    The distance is the bytes moved since the operand was last touched, itself included: it is
+    still in a cache that holds more than that (least recently used, fully associative).
+    """
+    last: dict[int, float] = {}
+    clock = 0.0
+    found = []
+    for kernel in kernels:
+        fresh = 0.0
+        near: list[tuple[float, float]] = []
+        for access in kernel.reads:
+            if access.weight or access.storage not in last:
+                fresh += access.nbytes
+            else:
+                near.append((access.nbytes, clock - last[access.storage] + access.nbytes))
+        near.sort(reverse=True)
+        fresh += sum(size for size, _ in near[_FOLLOWED:])
+        near = near[:_FOLLOWED] + [(0.0, np.inf)] * (_FOLLOWED - len(near))
+        found.append((fresh, near))
+        clock += nbytes(kernel.reads) + nbytes(kernel.writes)
+        for access in (*kernel.reads, *kernel.writes):
+            last[access.storage] = clock
+    return found
