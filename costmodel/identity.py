@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,16 +23,20 @@ class Identities:
     """Numbers storages and contents in the order in which they are first seen.
 
     Two tensors share a ``storage`` number when they share memory, and a ``value`` number when they
-    are the same elements of it, in whatever order. ``keep`` holds every tensor alive, so that an
-    ``id`` is never used twice; without it a tensor is forgotten when it dies.
+    are the same elements of it, in whatever order. Tensors may die: then their ids
+    and addresses are free for others, and `freed` notes the `clock` at which a storage went.
     """
 
-    def __init__(self, keep: bool) -> None:
-        self.keep = keep
+    def __init__(self, forget: Callable[[int], None]) -> None:
+        self.clock = 0
+        self.freed: dict[int, int] = {}
+        self._forget = forget
         self.kinds: dict[int, Kind] = {}
         self._storages: dict[int, int] = {}
         self._values: dict[tuple[Any, ...], int] = {}
         self._specs: dict[int, TensorSpec] = {}
+        self._seen: dict[int, Any] = {}
+        self._watched: list[Any] = []
         self._held: list[Any] = []
 
     def hold(self, value: Any) -> None:
@@ -49,8 +53,12 @@ class Identities:
         number = self._storages.get(key)
         if number is None:
             number = self._storages[key] = len(self._storages)
-            # A weak reference keeps the address from being used again, not the bytes.
-            self._held.append(_reference(storage) if storage is not None else tensor)
+            if storage is None:
+                self._held.append(tensor)
+                return number
+            # The one keeps the address from being used again, the other tells when the bytes go.
+            self._held.append(_reference(storage))
+            self._watched.append(weakref.ref(storage, lambda _: self._note(number)))
         return number
 
     def alias(self, twin: torch.Tensor, original: torch.Tensor) -> None:
@@ -71,11 +79,22 @@ class Identities:
         spec = self._describe(tensor)
         key = id(tensor)
         self._specs[key] = spec
-        if self.keep:
-            self._held.append(tensor)
-        else:
-            self._held.append(weakref.ref(tensor, lambda _: self._specs.pop(key, None)))
+        if key not in self._seen:
+            self._seen[key] = weakref.ref(tensor, lambda _: self._drop(key))
         return spec
+
+    def close(self) -> None:
+        """The trace is done: what dies from now on is none of its business."""
+        self._watched.clear()
+        self._seen.clear()
+
+    def _note(self, storage: int) -> None:
+        self.freed[storage] = self.clock
+
+    def _drop(self, key: int) -> None:
+        self._specs.pop(key, None)
+        self._seen.pop(key, None)
+        self._forget(key)
 
     def _describe(self, tensor: torch.Tensor) -> TensorSpec:
         storage = self.storage_of(tensor)

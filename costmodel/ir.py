@@ -189,7 +189,8 @@ class TraceInfo:
     """What a trace says of itself, kept as ``graph.graph["info"]``.
 
     ``tracer`` names the way of tracing that succeeded; ``notes`` are sentences for the report (a
-    branch that was taken, a dimension that was specialised).
+    branch that was taken, a dimension that was specialised). ``freed`` says of each storage that
+    was given back during the run how many ops had run by then.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -199,6 +200,7 @@ class TraceInfo:
     tracer: str = "meta"
     module_types: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    freed: Mapping[int, int] = field(default_factory=dict)
 
 
 def ops_of(graph: nx.DiGraph[int]) -> list[Op]:

@@ -1,8 +1,10 @@
 """Activation memory by liveness along the schedule.
 
-A storage lives from the op that allocates it to the last op that touches it (the model's inputs
-from the start, its outputs to the end). Views and in-place ops share storage. Weights are not
-activations and are left out.
+A storage lives from the op that allocates it until the program lets go of it, as PyTorch frees it
+when the last reference is gone: a variable of the model's code, or autograd. (A planner that knows
+the future could free it after the last op that touches it: ``planned``.) Inputs live from the
+start, outputs to the end. Views and in-place ops share storage. Weights are not activations and are
+left out; gradients of weights are activations of the backward pass.
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ class Lifetime:
     last: int
 
 
-def lifetimes(ops: Sequence[Op], info: TraceInfo) -> list[Lifetime]:
-    """When each activation storage lives, in order of allocation."""
+def lifetimes(ops: Sequence[Op], info: TraceInfo, planned: bool = False) -> list[Lifetime]:
+    """When each activation storage lives, in order of allocation.
+
+    Until the program freed it; with ``planned``, until the last op that touches it.
+    """
     size: dict[int, Dim] = {}
     first: dict[int, int] = {}
     last: dict[int, int] = {}
@@ -52,13 +57,16 @@ def lifetimes(ops: Sequence[Op], info: TraceInfo) -> list[Lifetime]:
     for spec in info.outputs:
         if spec.storage in size:
             last[spec.storage] = len(ops) - 1
+    if not planned and info.freed:
+        for key in size:
+            last[key] = max(first[key], info.freed.get(key, len(ops)) - 1)
     return [Lifetime(key, size[key], first[key], last[key]) for key in size]
 
 
-def timeline(ops: Sequence[Op], info: TraceInfo) -> list[int]:
+def timeline(ops: Sequence[Op], info: TraceInfo, planned: bool = False) -> list[int]:
     """Bytes of activations that live while each op runs. Concrete shapes only."""
     change = [0] * (len(ops) + 1)
-    for life in lifetimes(ops, info):
+    for life in lifetimes(ops, info, planned):
         change[life.first] += life.nbytes
         change[life.last + 1] -= life.nbytes
     level, levels = 0, []
@@ -68,9 +76,9 @@ def timeline(ops: Sequence[Op], info: TraceInfo) -> list[int]:
     return levels
 
 
-def peak_bytes(ops: Sequence[Op], info: TraceInfo) -> int | None:
+def peak_bytes(ops: Sequence[Op], info: TraceInfo, planned: bool = False) -> int | None:
     """The high-water mark of `timeline`; ``None`` while a dimension is symbolic."""
-    levels = timeline(ops, info)
+    levels = timeline(ops, info, planned)
     if not levels:
         return sum(spec.nbytes for spec in info.inputs)
     if not all(isinstance(level, int) for level in levels):

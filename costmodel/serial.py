@@ -14,10 +14,10 @@ import networkx as nx
 from costmodel.errors import CostModelError
 from costmodel.ir import Op, TensorSpec, TraceInfo, Weight, info_of, ops_of
 
-FORMAT = 1
+FORMAT = 2
 
 
-def dumps(graph: nx.DiGraph) -> str:
+def dumps(graph: nx.DiGraph[int]) -> str:
     """The graph as one line of JSON; equal tensor specs are written once."""
     specs: dict[TensorSpec, int] = {}
 
@@ -55,6 +55,7 @@ def dumps(graph: nx.DiGraph) -> str:
         "tracer": info.tracer,
         "module_types": dict(info.module_types),
         "notes": list(info.notes),
+        "freed": list(info.freed.items()),
         "specs": [
             [
                 s.shape,
@@ -72,7 +73,7 @@ def dumps(graph: nx.DiGraph) -> str:
     return json.dumps(document, separators=(",", ":"))
 
 
-def loads(text: str) -> nx.DiGraph:
+def loads(text: str) -> nx.DiGraph[int]:
     """The graph behind `dumps`. Raises `CostModelError` when the text is not one."""
     try:
         document = json.loads(text)
@@ -83,7 +84,7 @@ def loads(text: str) -> nx.DiGraph:
         raise CostModelError(f"not a stored trace: {error}; delete it and trace again") from error
 
 
-def _graph(document: dict[str, Any]) -> nx.DiGraph:
+def _graph(document: dict[str, Any]) -> nx.DiGraph[int]:
     specs = [
         TensorSpec(tuple(shape), dtype, value, storage, kind, tuple(expanded), contiguous, last)
         for shape, dtype, value, storage, kind, expanded, contiguous, last in document["specs"]
@@ -96,7 +97,7 @@ def _graph(document: dict[str, Any]) -> nx.DiGraph:
             return tuple([unpack(item) for item in value])
         return value
 
-    graph = nx.DiGraph()
+    graph: nx.DiGraph[int] = nx.DiGraph()
     for index, packed in enumerate(document["ops"]):
         name, target, overload, args, kwargs, outputs, writes, module, source, phase = packed
         op = Op(
@@ -125,5 +126,6 @@ def _graph(document: dict[str, Any]) -> nx.DiGraph:
         tracer=document["tracer"],
         module_types=document["module_types"],
         notes=tuple(document["notes"]),
+        freed=dict(document["freed"]),
     )
     return graph

@@ -58,7 +58,7 @@ rule("aten._upsample_bicubic2d_aa", family=FAMILY)(_antialiased(4))
 
 def _taps_across(support: int, size_in: Dim, size_out: Dim) -> Dim:
     """⌈support · max(1, in/out)⌉."""
-    taps = -(-support * size_in // size_out)
+    taps: Dim = -(-support * size_in // size_out)
     if isinstance(taps, int):
         return max(support, taps)
     import sympy
