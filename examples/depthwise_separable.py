@@ -12,9 +12,11 @@ from torch import nn
 class DepthwiseSeparable(nn.Module):
     """x (N, C_in, H, W) -> (N, C_out, H/stride, W/stride)."""
 
-    def __init__(self, in_ch=64, out_ch=128, stride=1):
+    def __init__(self, in_ch=64, out_ch=128, stride=1, kernel=3):
         super().__init__()
-        self.depthwise = nn.Conv2d(in_ch, in_ch, 3, stride, 1, groups=in_ch, bias=False)
+        self.depthwise = nn.Conv2d(
+            in_ch, in_ch, kernel, stride, kernel // 2, groups=in_ch, bias=False
+        )
         self.norm1 = nn.BatchNorm2d(in_ch)
         self.pointwise = nn.Conv2d(in_ch, out_ch, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(out_ch)

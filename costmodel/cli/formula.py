@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
+Command = Callable[..., Any]
 _FORMATS = ("text", "latex", "markdown", "python", "json")
-_OF = ("macs", "params", "bytes", "flops", "ops")
+QUANTITY = ("macs", "params", "bytes", "flops", "ops")
 
 
-def symbolic_options(function: Any) -> Any:
-    """The options that say which numbers become symbols."""
-    for option in (
-        click.option("--input", "inputs", multiple=True, metavar="SHAPE",
-                     help='Input shape in symbols, "N x C_in x H x W" or "int64: N x L".'),
-        click.option("--dims", metavar="N,H,W", help="Dimensions of the input that are symbols."),
-        click.option("--symbols", metavar="ARG=SYMBOL,…",
-                     help='Constructor arguments that are symbols: "in_ch=C_in,out_ch=C_out".'),
-    ):  # fmt: skip
-        function = option(function)
-    return function
+def symbolic_options(several: bool) -> Callable[[Command], Command]:
+    """The options that say which numbers become symbols; ``several``: for more than one target."""
+
+    def add(function: Command) -> Command:
+        options = (
+            click.option(
+                "--input",
+                "inputs",
+                multiple=True,
+                metavar="SHAPE",
+                help='Input shape in symbols, "N x C_in x H x W" or "int64: N x L".',
+            ),
+            click.option(
+                "--dims", metavar="N,H,W", help="Dimensions of the input that are symbols."
+            ),
+            click.option(
+                "--symbols",
+                multiple=several,
+                metavar="ARG=SYMBOL,…",
+                help='Constructor arguments that are symbols: "in_ch=C_in,out_ch=C_out".',
+            ),
+        )
+        for option in options:
+            function = option(function)
+        return function
+
+    return add
 
 
 @click.command("formula")
 @click.argument("target")
-@symbolic_options
-@click.option("--of", type=click.Choice(_OF), help="One count; otherwise several.")
+@symbolic_options(several=False)
+@click.option("--of", type=click.Choice(QUANTITY), help="One count; otherwise several.")
 @click.option(
     "--by",
     type=click.Choice(["op", "module", "family", "total"]),
@@ -37,7 +55,7 @@ def symbolic_options(function: Any) -> Any:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "latex", "markdown", "python", "json"]),
+    type=click.Choice(_FORMATS),
     default="text",
     show_default=True,
     help="How to write it.",

@@ -66,6 +66,17 @@ def parse_symbols(text: str) -> dict[str, str]:
     return found
 
 
+def parse_point(text: str) -> dict[str, int]:
+    """Read ``K=3,C_in=256``. Raises `CostModelError` for anything but positive whole numbers."""
+    values: dict[str, int] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, _, number = (p.strip() for p in part.partition("="))
+        if not number.isdecimal() or int(number) < 1:
+            raise CostModelError(f"--at {part!r}: write SYMBOL=NUMBER, a whole number from 1 on")
+        values[check_name(name)] = int(number)
+    return values
+
+
 def _names(dim: str) -> list[str]:
     from costmodel.formula.arithmetic import names
 

@@ -26,7 +26,7 @@ def settle(formula: Formula) -> Formula:
     known = [fact for fact in map(division, formula.domain) if fact is not None]
     divisors: dict[Any, Any] = {}
     for top, bottom in known:
-        if top.is_Symbol and bottom.is_Symbol:
+        if top.is_Symbol:
             divisors[top] = sympy.lcm(divisors.get(top, 1), bottom)
     divisors = {s: d for s, d in divisors.items() if not d.free_symbols & divisors.keys()}
     change = _substitution({top: (bottom, 0) for top, bottom in divisors.items()})
