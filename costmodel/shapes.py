@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._prims_common import suggest_memory_format
 
 
 def grouped_mm(
@@ -41,7 +42,29 @@ def quantized_linear(
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
+def _laid_out(name: str) -> Callable[..., torch.Tensor]:
+    """A convolution whose output has its channels innermost when its input or weight has.
+
+    So do cuDNN's and oneDNN's; on the meta device torch always answers channels first.
+    """
+    convolution = getattr(torch.ops.aten, name)
+
+    def run(x: torch.Tensor, weight: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        out: torch.Tensor = convolution(x, weight, *args, **kwargs)
+        for tensor in (x, weight):
+            wanted = suggest_memory_format(tensor)
+            if out.ndim == tensor.ndim and wanted is not torch.contiguous_format:
+                return torch.empty_like(out, memory_format=wanted)
+        return out
+
+    return run
+
+
 SHAPES: dict[str, Callable[..., Any]] = {
+    **{
+        f"aten.{name}": _laid_out(name)
+        for name in ("conv2d", "conv3d", "convolution", "conv_transpose2d", "conv_transpose3d")
+    },
     "aten._grouped_mm": grouped_mm,
     "quantized.linear_dynamic": quantized_linear,
     "quantized.linear_relu_dynamic": quantized_linear,
