@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from costmodel.errors import CostModelError
 from costmodel.files import write_atomic
 
 if TYPE_CHECKING:
+    from costmodel.prediction import Prediction
     from costmodel.roofline import Setting
 
 #: Share of measured runs that the interval of an entry held.
@@ -67,6 +69,24 @@ class Calibration(BaseModel):
             return (entry.dtype != chosen.dtype) * 2 + (entry.layout != chosen.layout)
 
         return min(same, key=apart)
+
+
+def with_interval(prediction: Prediction, entry: Entry) -> Prediction:
+    """A prediction made with the constants of ``entry``, its interval as wide as that one's errors.
+
+    Says so where the entry was measured in another format than the prediction.
+    """
+    notes = prediction.notes
+    if (entry.dtype, entry.layout) != (prediction.dtype, prediction.layout):
+        notes += (f"calibrated in {entry.dtype} {entry.layout}, not in this format",)
+    return replace(
+        prediction,
+        interval_s=(prediction.latency_s * entry.low, prediction.latency_s * entry.high),
+        coverage=COVERAGE,
+        basis="calibrated",
+        validated=f"calibrated on this device: {entry.basis}",
+        notes=notes,
+    )
 
 
 def load(path: str | Path) -> Calibration:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from costmodel.calibration import Calibration, Entry
+from costmodel.calibration import COVERAGE, Calibration, Entry
 from costmodel.errors import CostModelError
 from costmodel.roofline import Setting
 from costmodel.validate import baselines
@@ -116,14 +117,15 @@ def _scored(outcome: Outcome, tier: str) -> Group:
             "k_macs": baselines.k_macs(macs, measured, folds),
             "k_macs_activations": baselines.k_macs_activations(macs, activations, measured, folds),
         },
-        predicted=items,
+        predicted=tuple(replace(item, row=item.row.light()) for item in items),
     )
 
 
 def _entry(outcome: Outcome, group: Group) -> Entry:
     chosen = outcome.predicted[0].row.setting
     ratios = [item.row.measured / item.latency for item in outcome.predicted]
-    low, high = np.quantile(ratios, (0.1, 0.9))
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(ratios, (tail, 1 - tail))
     return Entry(
         hw=chosen.hw,
         execution=chosen.execution,

@@ -25,11 +25,13 @@ PRIOR = 0.4
 MOST = 160
 
 
-def fit_all(rows: Sequence[Row], start: Mapping[str, float]) -> dict[str, float]:
-    """Every constant of the block, fitted on ``rows``, from ``start``."""
+def fit_all(
+    rows: Sequence[Row], start: Mapping[str, float], *, most: int = MOST
+) -> dict[str, float]:
+    """Every constant of the block, fitted on ``rows`` (``most`` of them), from ``start``."""
     constants = constants_of(rows[0].setting.block) if rows else {}
     free = [c for name, c in constants.items() if c.low < c.high and name in start]
-    thinned = thin(rows)
+    thinned = thin(rows, most)
 
     def values(x: Array) -> dict[str, float]:
         return {**start, **{c.name: _clip(c, v) for c, v in zip(free, _inverse(free, x, start),

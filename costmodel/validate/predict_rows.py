@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import TypeAlias
 
@@ -46,6 +46,10 @@ class Row:
     def predicted(self, constants: Mapping[str, float] | None = None) -> float:
         """Seconds, with the shipped constants or with others in their place."""
         return float(times_of(self.work.kernels, self.setting, constants).latency.sum())
+
+    def light(self) -> Row:
+        """The row without its kernels, of which thousands of rows would fill the memory."""
+        return replace(self, work=replace(self.work, kernels=()))
 
 
 #: Runs with equal keys launch the same kernels.
@@ -123,7 +127,8 @@ def rows_of(
     Work is cut by model, so that one process builds a model once for all its shapes and batches.
     """
     models: dict[str, dict[Key, Run]] = {}
-    for run, _ in pairs:
+    launched = [replace(run, dtype=chosen.format) for run, chosen in pairs]
+    for run in launched:
         models.setdefault(run.model, {}).setdefault(_key(run), run)
     batches = [list(runs.values()) for runs in _packed(models)]
     work: dict[Key, Work | str] = {}
@@ -133,8 +138,8 @@ def rows_of(
             advance(len(done))
     rows: list[Row] = []
     skipped: list[Skipped] = []
-    for run, chosen in pairs:
-        found = work[_key(run)]
+    for (run, chosen), actual in zip(pairs, launched, strict=True):
+        found = work[_key(actual)]
         if isinstance(found, str):
             skipped.append(Skipped(run.model, found, run.source))
         else:

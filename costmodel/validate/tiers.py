@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+from costmodel.calibration import COVERAGE
 from costmodel.errors import CostModelError
 from costmodel.machine.constants import independent, values_of
 from costmodel.machine.residuals import residual_of
@@ -28,6 +29,8 @@ Choice = Literal["none", "one", "families"]
 TIERS: dict[Choice, str] = {"none": "datasheet", "one": "one-network", "families": "calibrated"}
 #: Families are dealt to this many folds, or to as many as there are families.
 FOLDS = 5
+#: Rows that quantiles of a device's own errors need.
+ENOUGH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def _datasheet(rows: Sequence[Row]) -> Outcome:
     device = chosen.profile.name
     values = values_of(chosen.block, without=device)
     honest = independent(chosen.block, device)
-    predicted = tuple(_predict(row, values, "datasheet") for row in rows)
+    predicted = with_intervals([(row, row.predicted(values)) for row in rows], "none")
     return Outcome(predicted, {}, f"{chosen.block} without runs of {device}", honest)
 
 
@@ -84,7 +87,7 @@ def _one(rows: Sequence[Row]) -> Outcome:
         raise CostModelError("calibrating on one network needs a second one to score")
     chosen = rows[0].setting
     values = fit_scales(seen, values_of(chosen.block, without=chosen.profile.name))
-    predicted = tuple(_predict(row, values, "one-network") for row in unseen)
+    predicted = with_intervals([(row, row.predicted(values)) for row in unseen], "one")
     plural = "s" if len(seen) > 1 else ""
     return Outcome(predicted, values, f"{network}, {len(seen)} run{plural}")
 
@@ -95,21 +98,41 @@ def _families(rows: Sequence[Row]) -> Outcome:
         raise CostModelError("calibrating on families needs at least two of them")
     chosen = rows[0].setting
     start = values_of(chosen.block, without=chosen.profile.name)
-    found: dict[int, Predicted] = {}
+    found: dict[int, float] = {}
     for held in folds:
         values = fit_all([row for row, out in zip(rows, held, strict=True) if not out], start)
         for i in map(int, np.flatnonzero(held)):
-            found[i] = _predict(rows[i], values, "calibrated")
+            found[i] = rows[i].predicted(values)
+    predicted = with_intervals([(row, found[i]) for i, row in enumerate(rows)], "families")
     names = {row.run.family for row in rows}
     basis = f"{len(rows)} runs of {len(names)} families"
-    return Outcome(tuple(found[i] for i in range(len(rows))), fit_all(rows, start), basis)
+    return Outcome(predicted, fit_all(rows, start), basis)
 
 
-def _predict(row: Row, values: Mapping[str, float], tier: str) -> Predicted:
-    """The prediction of a row, its interval from the residuals of other devices."""
-    latency = row.predicted(values)
-    residual = residual_of(row.setting, tier, without=row.setting.profile.name)
-    return Predicted(row, latency, (latency * residual.low, latency * residual.high))
+def with_intervals(items: Sequence[tuple[Row, float]], tier: Choice) -> tuple[Predicted, ...]:
+    """Predictions (rows and seconds) of one group with intervals that never saw the row.
+
+    Where the device itself is measured, from the errors on the group's other families, if they
+    have `ENOUGH` rows; otherwise from the residuals of other devices.
+    """
+    ratios = np.array([row.measured / latency for row, latency in items])
+    families = np.array([row.run.family for row, _ in items])
+    own: dict[str, tuple[float, float]] = {}
+    if tier == "families":
+        for family in dict.fromkeys(families.tolist()):
+            others = ratios[families != family]
+            if len(others) >= ENOUGH:
+                tail = (1 - COVERAGE) / 2
+                low, high = np.quantile(others, (tail, 1 - tail))
+                own[family] = (float(low), float(high))
+    found = []
+    for row, latency in items:
+        factors = own.get(row.run.family)
+        if factors is None:
+            residual = residual_of(row.setting, TIERS[tier], without=row.setting.profile.name)
+            factors = (residual.low, residual.high)
+        found.append(Predicted(row, latency, (latency * factors[0], latency * factors[1])))
+    return tuple(found)
 
 
 def median_network(rows: Sequence[Row]) -> str:

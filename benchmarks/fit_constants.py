@@ -1,0 +1,140 @@
+"""Fit the constants of machine models to measured runs, and write ``constants.yaml``.
+
+    python benchmarks/fit_constants.py gpu/eager ../shared/data/runs/rtx*-eager-*.csv
+
+For each block named, over all rows of the files that belong to it: the value of every constant
+fitted on all devices, and for each device the value fitted on the others (``without``), which the
+data-sheet tier of ``costmodel validate`` uses for that device. With no other device the constant's
+prior stands in. A constant whose ``low`` equals its ``high`` is left alone. Values are rounded to
+three digits. Devices weigh alike, and so do the files of a device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from costmodel.files import write_atomic
+from costmodel.machine import constants as store
+from costmodel.validate.fit import fit_all, thin
+from costmodel.validate.predict_rows import Row, processes, rows_of, settings_of
+from costmodel.validate.runs import read
+
+FILE = Path(store.__file__).with_name("constants.yaml")
+
+
+def main() -> None:
+    """Read the arguments, fit every block, write the file, print what changed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("blocks", help="block, or several with commas: gpu/eager,gpu/compiled")
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=240, help="rows that a fit looks at")
+    parser.add_argument("--dry-run", action="store_true")
+    arguments = parser.parse_args()
+    document = yaml.safe_load(FILE.read_text())
+    for block in arguments.blocks.split(","):
+        rows = load(arguments.files, block, arguments.jobs)
+        if not rows:
+            sys.exit(f"no row of these files belongs to {block}")
+        own = {name: dict(fields) for name, fields in document[block].items()}
+        update(own, fit_block(rows, block, arguments.rows))
+        document[block] = own
+    if not arguments.dry_run:
+        write_atomic(FILE, dump(document))
+
+
+def load(files: Sequence[str], block: str, jobs: int) -> list[Row]:
+    """The rows of the files that a block predicts."""
+    runs = [run for file in files for run in read(file)[0]]
+    pairs = [(run, chosen) for run, chosen in settings_of(runs)[0] if chosen.block == block]
+    with processes(jobs) as pool:
+        return rows_of(pairs, pool, block)[0]
+
+
+def fit_block(rows: Sequence[Row], block: str, most: int) -> dict[str, dict[str, Any]]:
+    """Constant -> its new ``value``, ``fixed_on`` and ``without``."""
+    prior = {
+        name: constant.value if constant.prior is None else constant.prior
+        for name, constant in store.constants_of(block).items()
+    }
+    devices = sorted({row.setting.profile.name for row in rows})
+    fitted = fit(rows, prior, devices, most)
+    print(f"{block}: all {len(rows)} rows, {', '.join(devices)}", error(rows, fitted), flush=True)
+    without = {}
+    for device in devices:
+        others = [row for row in rows if row.setting.profile.name != device]
+        held = [row for row in rows if row.setting.profile.name == device]
+        without[device] = fit(others, prior, [d for d in devices if d != device], most)
+        print(f"  {device} held out:", error(held, without[device]), flush=True)
+    return {
+        name: {
+            "value": rounded(value),
+            "prior": prior[name],
+            "fixed_on": devices,
+            "without": {device: rounded(found[name]) for device, found in without.items()},
+        }
+        for name, value in fitted.items()
+    }
+
+
+def fit(
+    rows: Sequence[Row], prior: Mapping[str, float], devices: Sequence[str], most: int
+) -> dict[str, float]:
+    """The constants fitted on rows, every device weighing alike."""
+    if not rows:
+        return dict(prior)
+    each = max(1, most // len(devices))
+    chosen = [
+        row
+        for device in devices
+        for row in thin([r for r in rows if r.setting.profile.name == device], each)
+    ]
+    return fit_all(chosen, prior, most=len(chosen))
+
+
+def error(rows: Sequence[Row], constants: Mapping[str, float]) -> str:
+    """The mean absolute percentage error over (at most 200 of the) rows."""
+    errors = [abs(row.predicted(constants) / row.measured - 1) for row in thin(rows, 200)]
+    return f"MAPE {100 * sum(errors) / len(errors):.1f} %"
+
+
+def update(entries: dict[str, dict[str, Any]], found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put the fit into a block, and print the values that moved."""
+    for name, fields in found.items():
+        print(f"    {name}: {entries[name]['value']:g} -> {fields['value']:g}")
+        entries[name] = {**entries[name], **fields}
+
+
+def rounded(value: float) -> float:
+    """Three significant digits: more would claim what no run says."""
+    return float(f"{value:.3g}")
+
+
+def dump(document: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """``constants.yaml``: one line a constant; blocks that are one object are written once."""
+    names: dict[int, str] = {}
+    uses = [id(entries) for entries in document.values()]
+    lines = []
+    for block, entries in document.items():
+        if id(entries) in names:
+            lines.append(f"{block}: *{names[id(entries)]}")
+            continue
+        names[id(entries)] = block.replace("/", "-")
+        anchor = f" &{names[id(entries)]}" if uses.count(id(entries)) > 1 else ""
+        lines.append(f"{block}:{anchor}")
+        for name, fields in entries.items():
+            text = yaml.safe_dump(
+                dict(fields), default_flow_style=True, sort_keys=False, width=10**6
+            )
+            lines.append(f"  {name}: {text.strip()}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""From scored rows to ``residuals.yaml``: how far measurements lie from predictions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+
+from costmodel.calibration import COVERAGE
+from costmodel.machine.residuals import LEVELS, bounds
+from costmodel.validate.report import Group
+
+#: Factors that the interval of an unseen device may be widened or narrowed by.
+NARROWEST, WIDEST = 0.5, 4.0
+#: Interval of a class that was never validated: factors on the prediction.
+UNVALIDATED = (0.4, 3.0)
+
+#: block -> tier -> device -> log(measured/predicted) of its rows.
+Logs = dict[str, dict[str, dict[str, list[float]]]]
+
+
+def residuals(groups: Iterable[Group]) -> dict[str, Any]:
+    """The document of ``residuals.yaml``: quantiles per block, tier and device."""
+    logs: Logs = {}
+    for group in groups:
+        for item in group.predicted:
+            chosen = item.row.setting
+            tier = logs.setdefault(chosen.block, {}).setdefault(group.tier, {})
+            tier.setdefault(chosen.profile.name, []).append(
+                math.log(item.row.measured / item.latency)
+            )
+    return {
+        "coverage": COVERAGE,
+        "unvalidated": list(UNVALIDATED),
+        "unseen_device_factor": round(unseen_device_factor(logs), 2),
+        "blocks": {
+            block: {
+                tier: {device: _entry(found) for device, found in devices.items()}
+                for tier, devices in tiers.items()
+            }
+            for block, tiers in logs.items()
+        },
+    }
+
+
+def _entry(logs: Sequence[float]) -> dict[str, Any]:
+    quantiles = np.quantile(logs, LEVELS)
+    return {"rows": len(logs), "quantiles": [round(float(value), 4) for value in quantiles]}
+
+
+def unseen_device_factor(logs: Logs) -> float:
+    """The widening under which intervals from other devices hold what they claim, on average.
+
+    Every device is left out once in every tier, and counts alike. 1 when no class has two devices.
+    """
+    trials = [
+        (np.array(found), [_entry(o)["quantiles"] for name, o in devices.items() if name != device])
+        for tiers in logs.values()
+        for devices in tiers.values()
+        for device, found in devices.items()
+        if len(devices) > 1
+    ]
+    if not trials:
+        return 1.0
+
+    def coverage(factor: float) -> float:
+        shares = []
+        for found, others in trials:
+            low, high = np.log(bounds(others, COVERAGE, factor))
+            shares.append(((low <= found) & (found <= high)).mean())
+        return float(np.mean(shares))
+
+    return _bisect(lambda factor: coverage(factor) - COVERAGE)
+
+
+def _bisect(function: Callable[[float], float]) -> float:
+    low, high = NARROWEST, WIDEST
+    for _ in range(40):
+        middle = (low + high) / 2
+        if function(middle) < 0:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def dump(document: Mapping[str, Any]) -> str:
+    """The document as YAML, one line a device."""
+    lines = [
+        "# Written by benchmarks/accuracy.py --residuals from measured runs: quantiles of",
+        f"# log(measured/predicted) at levels {', '.join(f'{level:g}' for level in LEVELS)}.",
+        *(f"{key}: {document[key]}" for key in ("coverage", "unvalidated", "unseen_device_factor")),
+        "blocks:" if document["blocks"] else "blocks: {}",
+    ]
+    for block, tiers in document["blocks"].items():
+        lines.append(f"  {block}:")
+        for tier, devices in tiers.items():
+            lines.append(f"    {tier}:")
+            for device, entry in devices.items():
+                text = yaml.safe_dump(entry, default_flow_style=True, width=10**6, sort_keys=False)
+                lines.append(f"      {device}: {text.strip()}")
+    return "\n".join(lines) + "\n"
