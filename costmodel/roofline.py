@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from costmodel.errors import CostModelError
-from costmodel.execution import kernels_of, module_of
+from costmodel.execution import format_of, kernels_of, module_of
 from costmodel.execution.formats import AMP
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy, resolve
@@ -33,7 +33,14 @@ class Setting:
     @property
     def block(self) -> str:
         """The machine model's constants: engine class and execution."""
-        return f"{self.profile.engines[self.engine].kind}/{self.execution}"
+        engine = self.profile.engines[self.engine]
+        server = self.execution == "eager" and getattr(engine, "datacenter", False)
+        return f"{'server-' if server else ''}{engine.kind}/{self.execution}"
+
+    @property
+    def format(self) -> str:
+        """What the execution computes in on this engine; runtimes may choose a shorter format."""
+        return format_of(self.execution, self.dtype, self.profile.engines[self.engine])
 
     @property
     def hw(self) -> str:
@@ -97,7 +104,7 @@ def predict(
     model. Raises `CostModelError` for symbolic tables and for settings that do not exist.
     """
     chosen = setting(hw, dtype=dtype, execution=execution, layout=layout, threads=threads)
-    kernels = kernels_of(table.rows, chosen.execution, chosen.dtype)
+    kernels = kernels_of(table.rows, chosen.execution, chosen.format)
     times = times_of(kernels, chosen, calibration)
     batch = _batch(table)
     return _prediction(kernels, times, chosen, batch, calibration, table.complete)
@@ -108,6 +115,9 @@ def times_of(
 ) -> Times:
     """The machine model's time for every kernel."""
     constants = values_of(chosen.block, calibration)
+    reorder = getattr(module_of(chosen.execution), "layout", None)
+    if reorder is not None:
+        chosen = replace(chosen, layout=reorder(kernels, chosen.layout))
     kind = chosen.profile.engines[chosen.engine].kind
     model = importlib.import_module(f"costmodel.machine.{kind}")
     times: Times = model.times(kernels, chosen, constants)

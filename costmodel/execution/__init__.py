@@ -8,6 +8,7 @@ from types import ModuleType
 
 from costmodel.errors import CostModelError
 from costmodel.execution.kernel import Access, Kernel
+from costmodel.hardware.schema import Engine
 from costmodel.table import Row
 
 #: Execution -> module. Each has ``kernels(rows, dtype) -> list[Kernel]`` and ``DTYPES``.
@@ -40,4 +41,10 @@ def kernels_of(rows: Sequence[Row], execution: str, dtype: str) -> list[Kernel]:
     return found
 
 
-__all__ = ["EXECUTIONS", "Access", "Kernel", "kernels_of", "module_of"]
+def format_of(execution: str, dtype: str, engine: Engine) -> str:
+    """The number format that ``execution`` uses on an engine for a network of ``dtype``."""
+    choose = getattr(module_of(execution), "format_on", None)
+    return str(choose(dtype, engine)) if choose is not None else dtype
+
+
+__all__ = ["EXECUTIONS", "Access", "Kernel", "format_of", "kernels_of", "module_of"]

@@ -1,4 +1,85 @@
-from costmodel.execution.eager import kernels
+"""ncnn: batch norm folded, activations in the epilogue, Winograd, im2col, fp16 where the core can.
 
-DTYPES = ("fp32", "fp16", "int8", "amp-fp16")
-__all__ = ["DTYPES", "kernels"]
+On Armv8.2 cores with half-precision arithmetic "fp32" networks are stored and computed in fp16
+(`use_fp16_storage`, `use_fp16_arithmetic`, on by default). int8 applies to convolutions and fully
+connected layers; what lies between them stays in floating point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from costmodel.execution.formats import BYTES
+from costmodel.execution.fusion import HARD, RELU, SMOOTH, Fusing, fused, plain_kernel
+from costmodel.execution.kernel import Kernel
+from costmodel.execution.winograd import applies, best, im2col, winograd
+from costmodel.hardware.catalog import core
+from costmodel.hardware.schema import CpuEngine, Engine
+from costmodel.table import Row
+
+DTYPES = ("fp32", "fp16", "int8")
+FUSING = Fusing(activations=RELU | HARD | (SMOOTH & {"aten.sigmoid", "aten.leaky_relu"}))
+WINOGRAD = (2, 4, 6)
+#: Below this many channels on both sides the transforms cost more than they save.
+MIN_CHANNELS = 16
+
+
+def format_on(dtype: str, engine: Engine) -> str:
+    """What ncnn runs a ``dtype`` network as on an engine: half precision and the int8 dot product
+    wherever every core has them."""
+    has = _extensions(engine)
+    if dtype == "int8":
+        return "int8-dotprod" if "dotprod" in has else "int8"
+    return "fp16" if "fp16" in has else "fp32"
+
+
+def _extensions(engine: Engine) -> frozenset[str]:
+    if isinstance(engine, CpuEngine):
+        isas = (core(cluster.core).isa.split("+")[1:] for cluster in engine.clusters)
+        return frozenset.intersection(*map(frozenset, isas))
+    return frozenset(engine.vector_tflops)
+
+
+def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
+    """The kernels of one run; ``dtype`` is what `format_on` says, or one of `DTYPES`."""
+    narrow = dtype.startswith("int8")
+    floating = "fp16" if dtype in ("fp16", "int8-dotprod") else "fp32"
+    groups = fused(rows, FUSING)
+    plain = [
+        plain_kernel(group, "int8" if narrow and _products(group.head) else floating, floating)
+        for group in groups
+    ]
+    size = BYTES[floating]
+    plain = [_quantised(k, size) if k.dtype == "int8" else k for k in plain]
+    return [_algorithm(kernel, dtype == "int8-dotprod") for kernel in plain]
+
+
+def _algorithm(kernel: Kernel, dotprod: bool) -> Kernel:
+    geometry = kernel.geometry
+    if geometry is None or geometry.kind != "conv" or geometry.transposed:
+        return kernel
+    if applies(geometry) and _worth(kernel):
+        if kernel.dtype != "int8":
+            return winograd(kernel, best(geometry, WINOGRAD))
+        if not dotprod:  # transformed elements need 16 bits, and so do their products
+            return replace(winograd(kernel, best(geometry, WINOGRAD[:2])), dtype="int16")
+    return im2col(kernel)
+
+
+def _products(row: Row) -> bool:
+    return bool(row.cost is not None and row.cost.macs) and row.family != "attention"
+
+
+def _worth(kernel: Kernel) -> bool:
+    geometry = kernel.geometry
+    assert geometry is not None
+    return bool(min(geometry.n, geometry.k // 9) >= MIN_CHANNELS)
+
+
+def _quantised(kernel: Kernel, size: float) -> Kernel:
+    """Weights of one byte; each input is scaled, rounded and narrowed, each output scaled back."""
+    reads = tuple(replace(a, nbytes=int(a.nbytes / size)) if a.weight else a for a in kernel.reads)
+    inputs = sum(a.nbytes for a in kernel.reads if not a.weight)
+    outputs = sum(a.nbytes for a in kernel.writes)
+    return replace(kernel, reads=reads, ops=kernel.ops + int((3 * inputs + outputs) / size))

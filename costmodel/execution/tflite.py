@@ -1,4 +1,26 @@
-from costmodel.execution.eager import kernels
+"""TensorFlow Lite on XNNPACK (int8 on ruy): channels last, no Winograd.
 
-DTYPES = ("fp32", "fp16", "int8", "amp-fp16")
-__all__ = ["DTYPES", "kernels"]
+A convolution gathers its operands through pointers to input rows (Dukhan, "The Indirect
+Convolution Algorithm", 2019), so that nothing is copied. A clamp (ReLU, ReLU6) rides on every
+kernel; other activations are kernels of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from costmodel.execution.fusion import RELU, Fusing, fused, plain_kernel
+from costmodel.execution.kernel import Kernel
+from costmodel.table import Row
+
+DTYPES = ("fp32", "fp16", "int8")
+FUSING = Fusing(activations=RELU, after_addition=RELU)
+
+
+def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
+    """The kernels of one run; int8 rescales every output in three more operations."""
+    found = [plain_kernel(group, dtype) for group in fused(rows, FUSING)]
+    if dtype != "int8":
+        return found
+    return [replace(k, ops=k.ops + 3 * sum(a.nbytes for a in k.writes)) for k in found]

@@ -1,32 +1,224 @@
-"""A CPU: vector units of the busiest cores, caches and memory."""
+"""A CPU: vector pipes, load ports, caches, memory, and threads on cores of several speeds.
+
+Per kernel: time for arithmetic (products at the rate that the microkernel's tile, the pipes'
+latency and the load ports allow; scalar operations at one an instruction lane), time for traffic
+(each access from the level where its reuse distance finds it), a part of which overlaps, and the
+cost of issuing a layer to a team of threads.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from costmodel.execution.formats import BYTES
 from costmodel.execution.kernel import Kernel
-from costmodel.hardware import cpu_peak
-from costmodel.machine.times import Times
+from costmodel.execution.microkernel import Microkernel, microkernel_of
+from costmodel.hardware.catalog import core
+from costmodel.hardware.peaks import fastest_cores
+from costmodel.hardware.schema import Cluster, Core, CpuEngine, Memory
+from costmodel.machine.caches import Touches, hits, touches
+from costmodel.machine.times import Array, Times
 
 if TYPE_CHECKING:
     from costmodel.roofline import Setting
 
+_LINE = 64.0
+_SIZE = {"int16": 2.0}
+#: Cycles from a multiply-accumulate's operands to its result: Arm's optimisation guides give 4 for
+#: FMLA on Cortex-A53 to X4, Intel's and AMD's manuals 4 on Skylake to Zen 4.
+_FMA_LATENCY = 4
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the kernels of a run ask of a core, as arrays over kernels."""
+
+    macs: Array
+    ops: Array
+    width: Array
+    depthwise: np.ndarray
+    dtype: np.ndarray
+    loads: Array
+    chains: Array
+    restreamed: Array
+    panel: Array
+    blocks: Array
+    touched: Touches
+
 
 def times(kernels: Sequence[Kernel], chosen: Setting, constants: Mapping[str, float]) -> Times:
-    """Per kernel max(compute, memory) plus the time to issue it."""
+    """Seconds per kernel on the fastest cores of the device."""
+    engine = chosen.profile.engines[chosen.engine]
+    assert isinstance(engine, CpuEngine)
+    team = fastest_cores(engine, chosen.threads)
+    return evaluate(
+        work_of(kernels, chosen.execution), engine, team, chosen.profile.memory, constants
+    )
 
-    def rate(kernel: Kernel) -> float:
-        peak = cpu_peak(chosen.profile, chosen.engine, kernel.dtype, chosen.threads)  # type: ignore[arg-type]
-        depthwise = kernel.geometry is not None and kernel.geometry.kind == "depthwise"
-        name = "depthwise_efficiency" if depthwise else "matrix_efficiency"
-        return peak * constants[name]
 
-    compute = np.array([(2 * k.macs + k.ops) / rate(k) for k in kernels])
-    bandwidth = chosen.profile.memory.gb_per_s * 1e9 * constants["stream_efficiency"]
-    traffic = np.array([k.nbytes for k in kernels], float) / bandwidth
-    overhead = np.full(len(kernels), constants["dispatch_us"] * 1e-6)
-    return Times(np.maximum(compute, traffic) + overhead, compute, traffic, overhead,
-                 ("dram",) * len(kernels))  # fmt: skip
+def work_of(kernels: Sequence[Kernel], execution: str) -> Work:
+    """The demands of ``kernels``: padded products, loads per product, parallel blocks."""
+    rows = [_demand(kernel, microkernel_of(execution, kernel.dtype)) for kernel in kernels]
+    macs, ops, width, loads, chains, restreamed, panel, blocks = (
+        np.array(column, float) for column in zip(*rows, strict=True)
+    )
+    kinds = [k.geometry.kind if k.geometry else "" for k in kernels]
+    return Work(
+        macs, ops, width, np.array([kind == "depthwise" for kind in kinds], bool),
+        np.array([k.dtype for k in kernels]), loads, chains, restreamed, panel, blocks,
+        touches(kernels),
+    )  # fmt: skip
+
+
+def _demand(kernel: Kernel, tile: Microkernel) -> tuple[float, ...]:
+    size = _SIZE.get(kernel.dtype) or BYTES[kernel.dtype]
+    lanes = 8.0 if kernel.dtype == "fp16" else 4.0  # of an accumulator: int8 sums in 32 bits
+    geometry = kernel.geometry
+    if geometry is None:
+        elements = sum(a.nbytes for a in kernel.writes) / max(size, 1.0)
+        return 0.0, float(kernel.ops), size, 0.0, 1.0, 0.0, 0.0, max(elements / 4096, 1.0)
+    if geometry.kind == "depthwise":
+        channels = float(geometry.groups * geometry.n)
+        padded = tile.padded(channels) / channels
+        # One vector load a tap, shared by neighbouring outputs of a stride-1 row.
+        return (kernel.macs * padded, float(kernel.ops), size, size, lanes * 8, 0.0, 0.0,
+                np.ceil(channels / tile.columns))  # fmt: skip
+    wide = 4.0 if kernel.dtype in ("int8", "int16") else size  # the epilogue works on 32-bit sums
+    groups, m, n, k = (float(x) for x in (geometry.groups, geometry.m, geometry.n, geometry.k))
+    rows = min(m, tile.rows)
+    columns = min(tile.padded(n), tile.columns)
+    macs = groups * tile.rounded(m) * tile.padded(n) * k * float(geometry.steps)
+    loads = size * (1 / rows + 1 / columns) if m > 1 else size
+    outer = groups if groups > 1 else np.ceil(n / tile.columns)
+    if tile.both_ways:
+        outer *= np.ceil(m / tile.rows)
+    return (macs, float(kernel.ops), wide, loads, max(1.0, rows * columns / lanes),
+            macs * size / columns if m > 1 else 0.0, m * k * size, float(outer))  # fmt: skip
+
+
+def evaluate(
+    work: Work,
+    engine: CpuEngine,
+    team: Sequence[Cluster],
+    memory: Memory,
+    constants: Mapping[str, float],
+) -> Times:
+    """Seconds per kernel when ``team`` (busy cores by cluster) shares every kernel evenly."""
+    threads = sum(cluster.count for cluster in team)
+    share = np.ceil(work.blocks / threads) / work.blocks
+    slowest = np.zeros_like(work.macs)
+    for cluster in team:
+        slowest = np.maximum(slowest, _core_seconds(work, cluster, constants))
+    compute = slowest * np.maximum(share, 1.0 / threads)
+    per_level = _traffic(work, engine, team, memory, constants)
+    traffic = np.sum(per_level, axis=0)
+    first = team[0]
+    issue = constants["layer_instructions"] / core(first.core).decode_width
+    join = constants["fork_cycles"] * (threads - 1)
+    overhead = np.full(len(compute), (issue + join) / (first.clock_ghz * 1e9))
+    ahead = min(_outstanding(core(cluster.core)) for cluster in team)
+    overlap = ahead / (ahead + constants["half_hidden_misses"])
+    hidden = overlap * np.minimum(compute, traffic)
+    names = np.array(("l2", "l3", "dram"))
+    level = tuple(str(name) for name in names[np.argmax(per_level, axis=0)])
+    return Times(compute + traffic - hidden + overhead, compute, traffic,
+                 overhead, level)  # fmt: skip
+
+
+def _core_seconds(work: Work, cluster: Cluster, constants: Mapping[str, float]) -> Array:
+    """Time of the whole kernel on one core: arithmetic and loads from the first-level cache."""
+    kind = core(cluster.core)
+    clock = cluster.clock_ghz * 1e9
+    rate = np.array([_macs_per_cycle(kind, str(dtype)) for dtype in work.dtype])
+    pipes = kind.flops_per_cycle["fp32"] / 2 / (kind.vector_bits / 32)
+    hidden = np.minimum(1.0, work.chains / (_FMA_LATENCY * pipes))
+    steady = 1.0 if kind.out_of_order else constants["in_order_efficiency"]
+    products = work.macs / (rate * hidden * constants["matrix_efficiency"] * steady)
+    loads = work.macs * work.loads / kind.load_bytes_per_cycle
+    lanes = kind.flops_per_cycle["fp32"] / 2 * 4 / work.width
+    scalar = work.ops / (lanes * constants["vector_efficiency"] * steady)
+    seconds: Array = (np.maximum(products, loads) + scalar) / clock
+    return seconds
+
+
+def _macs_per_cycle(kind: Core, dtype: str) -> float:
+    """Multiply-accumulates a cycle that a runtime's instructions reach on a core.
+
+    int8 runs on the dot product or the 8x8 matrix instructions where the core has them, else on
+    widening multiplies, where every second product is accumulated by an instruction of its own
+    (smull, smlal2, sadalp: three for two). int16 is half as dense.
+    """
+    rates = kind.flops_per_cycle
+    fp32 = rates["fp32"]
+    if dtype == "int16":
+        return fp32 / 2
+    if dtype == "int8":
+        dense = rates.get("int8", fp32)
+        return dense / 2 if _has(kind, "dotprod") else min(dense, 2 * fp32) / 2 * 2 / 3
+    return float(rates.get(dtype, fp32)) / 2  # type: ignore[call-overload]
+
+
+def _has(kind: Core, extension: str) -> bool:
+    return not kind.isa.startswith("armv") or extension in kind.isa.split("+")
+
+
+def _traffic(
+    work: Work,
+    engine: CpuEngine,
+    team: Sequence[Cluster],
+    memory: Memory,
+    constants: Mapping[str, float],
+) -> list[Array]:
+    """Seconds spent on bytes from the second level, from the third, and from memory."""
+    near = sum(_l2_bytes(cluster) for cluster in team)
+    far = ((engine.l3_mb or 0.0) + (engine.system_cache_mb or 0.0)) * 2**20
+    touched = work.touched
+    in_l2 = hits(touched.distance, near)
+    in_l3 = hits(touched.distance, near + far) - in_l2 if far else np.zeros_like(in_l2)
+    in_dram = 1.0 - in_l2 - in_l3
+    misses = sum(cluster.count * _outstanding(core(cluster.core)) for cluster in team)
+    l2 = sum(_l2_rate(cluster) for cluster in team)
+    l3 = l2 / 2
+    l1 = min((c.l1d_kb or 0.0) * 1024 for c in team)
+    again = work.restreamed * (1.0 - hits(work.panel, l1))
+    dram = min(
+        l3,
+        misses * _LINE / (constants["dram_ns"] * 1e-9),
+        _stream_share(memory, constants["channel_conflict"]) * memory.gb_per_s * 1e9,
+    )
+    seconds = [
+        np.bincount(touched.kernel, touched.nbytes * part, len(work.macs)) / rate
+        for part, rate in ((in_l2, l2), (in_l3, l3), (in_dram, dram))
+    ]
+    return [seconds[0] + again / l2, *seconds[1:]]
+
+
+def _stream_share(memory: Memory, conflict: float) -> float:
+    """Share of the memory peak that streams reach: the fewer channels, the more often they meet in
+    one bank. LPDDR channels are 16 bits wide; an unknown bus counts as four of them."""
+    channels = (memory.bus_bits or 64) / 16
+    return channels / (channels + conflict)
+
+
+def _l2_rate(cluster: Cluster) -> float:
+    """Bytes a second from the second level: a private one fills a core's loads, a shared one has a
+    single port of that width, 128 bits at least (Arm's manuals of Cortex-A53 to A73)."""
+    width = core(cluster.core).load_bytes_per_cycle
+    ways = max(width, 16.0) if cluster.l2_shared else width * cluster.count
+    return ways * cluster.clock_ghz * 1e9
+
+
+def _l2_bytes(cluster: Cluster) -> float:
+    per = cluster.l2_kb or cluster.l1d_kb or 0.0
+    return per * 1024 * (1 if cluster.l2_shared else cluster.count)
+
+
+def _outstanding(kind: Core) -> float:
+    """Misses in flight; unpublished ones as cores of that width have: 4 a decoder, 2 in order."""
+    if kind.outstanding_misses is not None:
+        return float(kind.outstanding_misses)
+    return float(kind.decode_width * (4 if kind.out_of_order else 2))

@@ -1,0 +1,186 @@
+"""Shared passes of the mobile runtimes: fold, fuse, drop copies that change nothing.
+
+A runtime's converter folds a batch norm into the convolution before it, and computes an activation
+(some runtimes: a residual addition too) on the output tile while it is still in registers. What
+each runtime fuses is data (`Fusing`); how is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from costmodel.execution.formats import size_of
+from costmodel.execution.kernel import Access, Kernel, Unit
+from costmodel.ir import Op, TensorSpec
+from costmodel.rules import distinct_bytes
+from costmodel.rules.geometry import geometry_of
+from costmodel.table import Row
+
+RELU = frozenset({"aten.relu", "aten.relu6", "aten.hardtanh", "aten.clamp", "aten.clamp_min"})
+HARD = frozenset({"aten.hardswish", "aten.hardsigmoid"})
+SMOOTH = frozenset({"aten.sigmoid", "aten.silu", "aten.gelu", "aten.tanh", "aten.leaky_relu"})
+_ADDITIONS = frozenset({"aten.add"})
+#: Batch norm in eval mode: x*scale + shift, which folds into weights and bias.
+_FOLDED = "batch_norm"
+
+
+@dataclass(frozen=True, slots=True)
+class Fusing:
+    """What a runtime computes in the epilogue of an op with matrix work, and of an addition."""
+
+    activations: frozenset[str]
+    after_addition: frozenset[str] = frozenset()
+    additions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that become one kernel: the one that does the main work, then its epilogue."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def head(self) -> Row:
+        return self.rows[0]
+
+    @property
+    def tail(self) -> Row:
+        return self.rows[-1]
+
+
+def fused(rows: Sequence[Row], fusing: Fusing) -> list[Group]:
+    """The rows that do work, each with what ``fusing`` computes in its epilogue."""
+    busy = [row for row in rows if not _free(row)]
+    readers = _readers(busy)
+    groups: list[list[int]] = []
+    owner: dict[int, int] = {}
+    for index, row in enumerate(busy):
+        found = _host(index, row, busy, groups, owner, readers, fusing)
+        if found is None:
+            groups.append([index])
+            found = len(groups) - 1
+        else:
+            groups[found].append(index)
+        for spec in (*row.op.outputs, *row.op.writes):
+            owner[spec.storage] = found
+    return [Group(tuple(busy[i] for i in members)) for members in groups]
+
+
+def plain_kernel(group: Group, dtype: str, stored: str | None = None) -> Kernel:
+    """The kernel of a group whose main work is done directly.
+
+    ``dtype`` is the format of the arithmetic, ``stored`` that of activations and weights (default:
+    the same). Counts are those of the ops; a folded batch norm leaves one addition an output.
+    """
+    stored = stored or dtype
+    head = group.head
+    macs, ops = 0, 0
+    for row in group.rows:
+        cost = row.cost
+        if cost is None:
+            continue
+        macs += int(cost.macs)
+        folded = row.family == _FOLDED and row is not head
+        ops += int(row.op.out.numel) if folded else int(cost.ops)
+    unit: Unit = "matrix" if macs else "vector" if ops else "move"
+    return Kernel(
+        tuple(row.op.name for row in group.rows),
+        head.op.module,
+        head.family,
+        unit,
+        dtype,
+        macs,
+        ops,
+        _reads(group, stored),
+        _accesses((*group.tail.op.outputs, *group.tail.op.writes), stored),
+        geometry_of(head.op) if macs else None,
+        strided=_transposes(head.op),
+    )
+
+
+def _free(row: Row) -> bool:
+    cost = row.cost
+    return cost is not None and not (cost.macs or cost.ops or cost.bytes)
+
+
+def _readers(rows: Sequence[Row]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        for storage in {spec.storage for spec in row.op.inputs}:
+            found.setdefault(storage, []).append(index)
+    return found
+
+
+def _host(
+    index: int,
+    row: Row,
+    rows: Sequence[Row],
+    groups: Sequence[Sequence[int]],
+    owner: dict[int, int],
+    readers: dict[int, list[int]],
+    fusing: Fusing,
+) -> int | None:
+    """The group in whose epilogue the row runs, if any: one whose output nobody else reads."""
+    sources = [s for s in row.op.inputs if s.kind == "activation" and s.storage in owner]
+    candidates = sorted({owner[s.storage] for s in sources}, reverse=True)
+    for candidate in candidates:
+        last = groups[candidate][-1]
+        if not _fits(row, rows[groups[candidate][0]], rows[last], fusing):
+            continue
+        storage = rows[last].op.out.storage
+        if storage not in {s.storage for s in sources}:
+            continue
+        others = [i for i in readers[storage] if i > last and i != index]
+        in_place = any(s.storage == storage for s in row.op.writes)
+        if not any(i < index for i in others) if in_place else not others:
+            return candidate
+    return None
+
+
+def _fits(row: Row, head: Row, last: Row, fusing: Fusing) -> bool:
+    name = row.op.target.removesuffix("_")
+    works = bool(head.cost is not None and head.cost.macs) and head.family != "attention"
+    if row.family == _FOLDED:
+        return works and last is head
+    if name in _ADDITIONS and fusing.additions:
+        return works and len(row.op.inputs) == 2 and row.op.out.shape == last.op.out.shape
+    if name in fusing.activations and works:
+        return last is head or last.family == _FOLDED or last.op.target.startswith("aten.add")
+    return name in fusing.after_addition and last.op.target.removesuffix("_") in _ADDITIONS
+
+
+def _reads(group: Group, stored: str) -> tuple[Access, ...]:
+    inside = {s.storage for row in group.rows[:-1] for s in row.op.outputs}
+    found: dict[int, Access] = {}
+    for row in group.rows:
+        if row.family == _FOLDED and row is not group.head:
+            continue
+        cost, specs = row.cost, row.op.inputs
+        share = 1.0
+        if cost is not None and isinstance(cost.bytes_read, int):
+            traced = int(distinct_bytes(specs))
+            share = cost.bytes_read / traced if traced else 1.0
+        for spec in specs:
+            if row is not group.head and spec.storage in inside:
+                continue
+            if spec.value not in found:
+                nbytes = int(size_of(spec, stored) * share)
+                found[spec.value] = Access(spec.storage, nbytes, _is_weight(spec))
+    return tuple(found.values())
+
+
+def _accesses(specs: Sequence[TensorSpec], stored: str) -> tuple[Access, ...]:
+    seen: dict[int, Access] = {}
+    for spec in specs:
+        if spec.value not in seen:
+            seen[spec.value] = Access(spec.storage, size_of(spec, stored), _is_weight(spec))
+    return tuple(seen.values())
+
+
+def _is_weight(spec: TensorSpec) -> bool:
+    return spec.kind in ("parameter", "buffer")
+
+
+def _transposes(op: Op) -> bool:
+    return bool(op.inputs) and not op.inputs[0].contiguous and not op.inputs[0].channels_last
