@@ -14,7 +14,7 @@ from costmodel.hardware import energy, resolve
 from costmodel.hardware.schema import Profile
 from costmodel.machine.constants import values_of
 from costmodel.machine.residuals import residual_of
-from costmodel.machine.times import Times
+from costmodel.machine.times import Timer, Times
 from costmodel.prediction import KernelTime, Prediction
 from costmodel.table import CostTable
 
@@ -114,14 +114,18 @@ def times_of(
     kernels: Sequence[Kernel], chosen: Setting, calibration: Mapping[str, float] | None = None
 ) -> Times:
     """The machine model's time for every kernel."""
-    constants = values_of(chosen.block, calibration)
+    return timer_of(kernels, chosen)(values_of(chosen.block, calibration))
+
+
+def timer_of(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
+    """The machine model of a run, which takes constants; for many calls with different ones."""
     reorder = getattr(module_of(chosen.execution), "layout", None)
     if reorder is not None:
         chosen = replace(chosen, layout=reorder(kernels, chosen.layout))
     kind = chosen.profile.engines[chosen.engine].kind
     model = importlib.import_module(f"costmodel.machine.{kind}")
-    times: Times = model.times(kernels, chosen, constants)
-    return times
+    timer: Timer = model.timer(kernels, chosen)
+    return timer
 
 
 def _batch(table: CostTable) -> int:
@@ -215,4 +219,4 @@ def supported_dtypes(execution: str) -> tuple[str, ...]:
     return known
 
 
-__all__ = ["AMP", "Setting", "predict", "setting", "supported_dtypes", "times_of"]
+__all__ = ["AMP", "Setting", "predict", "setting", "supported_dtypes", "timer_of", "times_of"]

@@ -82,9 +82,9 @@ def values_of(
     """
     constants = constants_of(block)
     values = {}
-    for name, constant in constants.items():
-        unseen = constant.ignoring(without)
-        values[name] = constant.value if unseen is None else unseen
+    for known in constants.values():
+        unseen = known.ignoring(without)
+        values[known.name] = known.value if unseen is None else unseen
     for name, value in (calibration or {}).items():
         constant = constants.get(name)
         if constant is None:

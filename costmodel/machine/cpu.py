@@ -21,7 +21,7 @@ from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import fastest_cores
 from costmodel.hardware.schema import Cluster, Core, CpuEngine, Memory
 from costmodel.machine.caches import Touches, hits, touches
-from costmodel.machine.times import Array, Times
+from costmodel.machine.times import Array, Timer, Times
 
 if TYPE_CHECKING:
     from costmodel.roofline import Setting
@@ -50,14 +50,13 @@ class Work:
     touched: Touches
 
 
-def times(kernels: Sequence[Kernel], chosen: Setting, constants: Mapping[str, float]) -> Times:
-    """Seconds per kernel on the fastest cores of the device."""
+def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
+    """Seconds per kernel on the fastest cores of the device, once constants are known."""
     engine = chosen.profile.engines[chosen.engine]
     assert isinstance(engine, CpuEngine)
     team = fastest_cores(engine, chosen.threads)
-    return evaluate(
-        work_of(kernels, chosen.execution), engine, team, chosen.profile.memory, constants
-    )
+    work, memory = work_of(kernels, chosen.execution), chosen.profile.memory
+    return lambda constants: evaluate(work, engine, team, memory, constants)
 
 
 def work_of(kernels: Sequence[Kernel], execution: str) -> Work:

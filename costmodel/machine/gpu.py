@@ -16,7 +16,7 @@ import numpy as np
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware.schema import GpuEngine
 from costmodel.machine.features import Features, features_of
-from costmodel.machine.times import Array, Times
+from costmodel.machine.times import Array, Timer, Times
 
 if TYPE_CHECKING:
     from costmodel.roofline import Setting
@@ -54,9 +54,10 @@ class Board:
         return self.vector.get(dtype, self.vector["fp32"])
 
 
-def times(kernels: Sequence[Kernel], chosen: Setting, constants: Mapping[str, float]) -> Times:
-    """The time of every kernel of a run."""
-    return evaluate(features_of(kernels), board_of(chosen), chosen.layout, constants)
+def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
+    """The time of every kernel of a run, once constants are known."""
+    run, board = features_of(kernels), board_of(chosen)
+    return lambda constants: evaluate(run, board, chosen.layout, constants)
 
 
 def board_of(chosen: Setting) -> Board:

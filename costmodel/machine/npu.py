@@ -1,28 +1,113 @@
-"""A neural accelerator: matrix peak, memory, and a fixed cost for the call."""
+"""A neural accelerator: a matrix engine fed in blocks, a vector unit, on-chip memory, a call.
+
+The matrix engine works on blocks of 32 input by 32 output channels by 8 x 8 positions, partly
+empty at ragged edges, and densely across narrow groups. Depthwise convolutions, scalar operations
+and copies are the vector unit's. Weights come from main memory in every run; activations do when
+they are further apart than the on-chip memory is large.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from costmodel.execution.kernel import Kernel
+from costmodel.execution.formats import BYTES
+from costmodel.execution.kernel import Kernel, nbytes
 from costmodel.hardware import peak
-from costmodel.machine.times import Times
+from costmodel.hardware.schema import NpuEngine
+from costmodel.machine.caches import Touches, hits, touches
+from costmodel.machine.times import Array, Times
 
 if TYPE_CHECKING:
     from costmodel.roofline import Setting
 
+_CHANNELS = 32
+_SIDE = 8
+
+
+@dataclass(frozen=True)
+class Work:
+    """Per kernel: products with empty places, the vector unit's operations, elements copied."""
+
+    matrix: Array
+    vector: Array
+    copied: Array
+    touched: Touches
+
 
 def times(kernels: Sequence[Kernel], chosen: Setting, constants: Mapping[str, float]) -> Times:
-    """Per kernel max(compute, memory); the call's cost falls on the first kernel."""
-    rate = peak(chosen.profile, chosen.engine, chosen.dtype) * constants["matrix_efficiency"]  # type: ignore[arg-type]
-    compute = np.array([(2 * k.macs + k.ops) / rate for k in kernels])
-    bandwidth = chosen.profile.memory.gb_per_s * 1e9 * constants["stream_efficiency"]
-    traffic = np.array([k.nbytes for k in kernels], float) / bandwidth
-    overhead = np.zeros(len(kernels))
-    if len(kernels):
-        overhead[0] = constants["call_us"] * 1e-6
-    return Times(np.maximum(compute, traffic) + overhead, compute, traffic, overhead,
-                 ("dram",) * len(kernels))  # fmt: skip
+    """Seconds per kernel; the call's cost falls on the first."""
+    engine = chosen.profile.engines[chosen.engine]
+    assert isinstance(engine, NpuEngine)
+    memory = engine.memory or chosen.profile.memory
+    rate = peak(chosen.profile, chosen.engine, chosen.dtype)  # type: ignore[arg-type]
+    return evaluate(
+        work_of(kernels), rate / 2, memory.gb_per_s * 1e9, (engine.sram_mb or 0.0) * 2**20,
+        constants, engine.call_us,
+    )  # fmt: skip
+
+
+def work_of(kernels: Sequence[Kernel]) -> Work:
+    """What the kernels ask of each unit."""
+    matrix = [_blocks(kernel) for kernel in kernels]
+    vector = [float(k.ops + (k.macs if _is_depthwise(k) else 0)) for k in kernels]
+    copied = [
+        (nbytes(k.reads) + nbytes(k.writes)) / BYTES[k.dtype] if not k.macs else 0.0
+        for k in kernels
+    ]
+    return Work(np.array(matrix), np.array(vector), np.array(copied), touches(kernels))
+
+
+def evaluate(
+    work: Work,
+    macs_per_s: float,
+    bytes_per_s: float,
+    sram: float,
+    constants: Mapping[str, float],
+    call_us: float | None = None,
+) -> Times:
+    """Seconds from work and peaks; ``call_us`` of the profile goes before the constant."""
+    slow = macs_per_s * constants["vector_share"]
+    compute = work.matrix / (macs_per_s * constants["matrix_efficiency"])
+    compute = compute + (work.vector + work.copied) / slow
+    touched = work.touched
+    inside = np.where(touched.weight, 0.0, hits(touched.distance, sram))
+    outside = np.bincount(touched.kernel, touched.nbytes * (1 - inside), len(work.matrix))
+    traffic = outside / (bytes_per_s * constants["stream_efficiency"])
+    overhead = np.full(len(compute), constants["layer_us"] * 1e-6)
+    if len(overhead):
+        overhead[0] += (constants["call_us"] if call_us is None else call_us) * 1e-6
+    exposed = constants["exposed"] * np.minimum(compute, traffic)
+    latency = np.maximum(compute, traffic) + exposed + overhead
+    return Times(latency, compute, traffic, overhead, ("dram",) * len(compute))
+
+
+def _is_depthwise(kernel: Kernel) -> bool:
+    return kernel.geometry is not None and kernel.geometry.kind == "depthwise"
+
+
+def _blocks(kernel: Kernel) -> float:
+    """Multiply-accumulates of the blocks that the matrix engine computes, empty places included."""
+    geometry = kernel.geometry
+    if geometry is None or geometry.kind == "depthwise":
+        return 0.0
+    taps = math.prod(geometry.taps) if geometry.taps else 1
+    groups, n, k = float(geometry.groups), float(geometry.n), geometry.k / taps
+    if geometry.kind == "conv" and groups > 1:  # narrow groups share a block, off the diagonal empty
+        together = max(1.0, min(groups, _CHANNELS // max(n, k)))
+        groups, n, k = groups / together, n * together, k * together
+    rows = float(geometry.m)
+    if len(geometry.spatial) == 2:
+        height, width = geometry.spatial
+        rows *= _filled(height, _SIDE) * _filled(width, _SIDE) / (height * width)
+    else:
+        rows = _filled(rows, _CHANNELS)
+    return groups * rows * _filled(n, _CHANNELS) * _filled(k, _CHANNELS) * taps * geometry.steps
+
+
+def _filled(extent: float, block: int) -> float:
+    return math.ceil(extent / block) * float(block)

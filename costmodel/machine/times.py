@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,3 +25,7 @@ class Times:
     memory: Array
     overhead: Array
     level: tuple[str, ...]
+
+
+#: Constants by name -> the times of one run: what does not depend on constants is worked out once.
+Timer = Callable[[Mapping[str, float]], Times]

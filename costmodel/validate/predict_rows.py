@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from multiprocessing import get_context
 from typing import TypeAlias
 
@@ -16,7 +17,9 @@ from costmodel.errors import CostModelError
 from costmodel.execution import kernels_of
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import resolve
-from costmodel.roofline import Setting, setting, times_of
+from costmodel.machine.constants import values_of
+from costmodel.machine.times import Timer
+from costmodel.roofline import Setting, setting, timer_of
 from costmodel.validate.runs import Run, Skipped
 from costmodel.validate.tracing import Tracer, activations_of, convolution_table, subject_of
 
@@ -30,7 +33,7 @@ class Work:
     activations: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
     """A measured run that can be predicted."""
 
@@ -45,7 +48,13 @@ class Row:
 
     def predicted(self, constants: Mapping[str, float] | None = None) -> float:
         """Seconds, with the shipped constants or with others in their place."""
-        return float(times_of(self.work.kernels, self.setting, constants).latency.sum())
+        values = values_of(self.setting.block, constants)
+        return float(self.timer(values).latency.sum())
+
+    @cached_property
+    def timer(self) -> Timer:
+        """The machine model of the row, made once: a fit calls it hundreds of times."""
+        return timer_of(self.work.kernels, self.setting)
 
     def light(self) -> Row:
         """The row without its kernels, of which thousands of rows would fill the memory."""
