@@ -1,0 +1,123 @@
+"""Cutting a traced network where a single tensor passes, so that costs add up piece by piece.
+
+Before an op with matrix work at which exactly one activation is alive, everything that follows
+depends on the past only through that tensor. Between two such cuts lies a piece. Every execution
+starts a kernel at an op with matrix work, so that no kernel spans a cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from costmodel.errors import CostModelError
+from costmodel.ir import ITEMSIZE, TensorSpec, Weight
+from costmodel.memory import lifetimes, timeline
+from costmodel.table import CostTable, Row
+
+#: Counts that add up over pieces; `Piece.peak` composes by the maximum.
+COUNTS = ("macs", "ops", "params", "buffers", "bytes_read", "bytes_written")
+#: Weights that no op reads.
+UNREAD = "(weights that no op reads)"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What lies between two cuts. Equal ``signature``: equal in all that a cost may depend on.
+
+    ``before`` are the rows of the piece in front of it, where it was first seen; ``counts`` are
+    in the order of `COUNTS`; ``peak`` is the largest number of live activation bytes; ``out`` is
+    the storage that passes on to the next piece.
+    """
+
+    signature: Hashable
+    rows: tuple[Row, ...]
+    before: tuple[Row, ...]
+    counts: tuple[int, ...]
+    peak: int
+    out: int = -1
+
+
+def cut(table: CostTable) -> dict[str, Piece]:
+    """The pieces of a network in order, each under the name of its first op.
+
+    Raises `CostModelError` for an op without a cost rule.
+    """
+    if not table.complete:
+        missing = table.unsupported[0]
+        raise CostModelError(
+            f"no cost rule for {missing.op} in {missing.module or 'the model'}, so that its costs "
+            "are unknown"
+        )
+    rows = table.rows
+    crossing = _crossing(table)
+    places = [
+        i
+        for i, row in enumerate(rows)
+        if i == 0 or (len(crossing[i]) == 1 and row.cost is not None and row.cost.macs)
+    ]
+    levels = timeline([row.op for row in rows], table.info)
+    weights = {w.storage: w for w in table.info.weights}
+    found: dict[str, Piece] = {}
+    before: tuple[Row, ...] = ()
+    for start, end in zip(places, [*places[1:], len(rows)], strict=True):
+        part = rows[start:end]
+        first_read = _take(weights, part)
+        counts = _counts(part, first_read)
+        peak, out = max(levels[start:end]), crossing[end][0] if end < len(rows) else -1
+        signature = (_shape_of(part), tuple((w.shape, w.dtype, w.kind) for w in first_read), peak)
+        found[part[0].op.name] = Piece(signature, part, before, counts, peak, out)
+        before = part
+    rest = list(weights.values())
+    signature = tuple((w.shape, w.dtype, w.kind) for w in rest)
+    found[UNREAD] = Piece(signature, (), (), _counts((), rest), 0)
+    return found
+
+
+def _crossing(table: CostTable) -> list[list[int]]:
+    """The activations that are alive between each op and the one before."""
+    rows = table.rows
+    found: list[list[int]] = [[] for _ in range(len(rows) + 1)]
+    for life in lifetimes([row.op for row in rows], table.info, planned=True):
+        for position in range(life.first + 1, life.last + 1):
+            found[position].append(life.storage)
+    return found
+
+
+def _take(weights: dict[int, Weight], rows: Sequence[Row]) -> list[Weight]:
+    """The weights that ``rows`` are the first to read, which are taken out of ``weights``."""
+    storages = dict.fromkeys(spec.storage for row in rows for spec in row.op.inputs)
+    return [weights.pop(storage) for storage in storages if storage in weights]
+
+
+def _counts(rows: Sequence[Row], weights: Sequence[Weight]) -> tuple[int, ...]:
+    costs = [row.cost for row in rows if row.cost is not None]
+    return (
+        sum(int(c.macs) for c in costs),
+        sum(int(c.ops) for c in costs),
+        sum(int(w.numel) for w in weights if w.kind == "parameter"),
+        sum(int(w.numel) for w in weights if w.kind == "buffer"),
+        sum(int(c.bytes_read or 0) for c in costs),
+        sum(int(c.bytes_written or 0) for c in costs),
+    )
+
+
+def _shape_of(rows: Sequence[Row]) -> Hashable:
+    """The ops with their tensors numbered in order of appearance."""
+    numbers: dict[int, int] = {}
+
+    def plain(value: Any) -> Hashable:
+        if isinstance(value, TensorSpec):
+            number = numbers.setdefault(value.storage, len(numbers))
+            return (number, value.shape, ITEMSIZE[value.dtype], value.dtype, value.kind,
+                    value.expanded, value.contiguous, value.channels_last)  # fmt: skip
+        if isinstance(value, (tuple, list)):
+            return tuple(plain(item) for item in value)
+        return value if isinstance(value, Hashable) else repr(value)
+
+    return tuple(
+        (row.op.target, plain(row.op.args), tuple((k, plain(v)) for k, v in row.op.kwargs.items()),
+         plain(row.op.outputs))
+        for row in rows
+    )  # fmt: skip
