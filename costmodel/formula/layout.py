@@ -51,6 +51,7 @@ def lay_out(formula: Formula, quantities: Sequence[str], by: str = "total") -> L
                  costs)
             for name, times, costs in rows
         ]  # fmt: skip
+        lines = [line for line in lines if any(tree.number != 0 for tree in line.trees)]
     return Layout(tuple(lines), tuple((name, dim) for dim, name in names.items()))
 
 

@@ -125,7 +125,8 @@ def latex(formula: Formula, of: Sequence[str] = USUAL, by: str = "total") -> str
             for line in layout.lines
         ]
         body = "\n".join(
-            [f"\\begin{{tabular}}{{l{'l' * len(of)}}}", "\\toprule", f"{head} \\\\", "\\midrule",
+            ["\\renewcommand{\\arraystretch}{1.3}", f"\\begin{{tabular}}{{l{'l' * len(of)}}}",
+             "\\toprule", f"{head} \\\\", "\\midrule",
              *(f"{row} \\\\" for row in rows), "\\bottomrule", "\\end{tabular}"]
         )  # fmt: skip
         if where:
@@ -176,7 +177,7 @@ def _where(layout: Layout, show: Callable[[Any], str]) -> list[str]:
 class _Integers(StrPrinter):  # type: ignore[misc]
     """Python source whose divisions are whole."""
 
-    def _print_div(self, expr: Any) -> str:
+    def _print_Function(self, expr: Any) -> str:
         top, bottom = (self._print(a) for a in expr.args)
         return f"(({top}) // ({bottom}))"
 
@@ -238,7 +239,7 @@ def json(formula: Formula, by: str = "op") -> str:
         "symbols": dict(formula.meanings or {}),
         "domain": [relation_text(r) for r in formula.domain],
         "total": _total(formula),
-        "tidy": {"assumptions": [relation_text(r) for r in tidy.assumptions], **_total(tidy)},
+        "tidy": {"assumptions": multiples(tidy.assumptions), **_total(tidy)},
         "fixed": dict(formula.fixed or {}),
         "method": formula.method,
         "notes": list(formula.notes),

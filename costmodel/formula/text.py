@@ -82,30 +82,25 @@ def write(tree: Product, style: Style) -> str:
     top = [_power(base, n, style) for base, n in above]
     if tree.sum:
         inner = _sum([write(term, style) for term in tree.sum], style)
-        alone = not top and not below and number == 1
+        alone = not top and abs(number.p) == 1 and (style is LATEX or (not below and number.q == 1))
         top.append(inner if alone else style.around(inner))
     bottom = [_power(base, n, style) for base, n in below]
-    if abs(number.p) != 1 or not top:
-        top.insert(0, style.number(abs(number.p)))
-    if number.q != 1:
-        bottom.insert(0, style.number(number.q))
-    text = _joined(top, style)
-    if bottom:
-        under = _joined(bottom, style)
-        if style is UNICODE and len(bottom) > 1:
+    text = _joined(abs(number.p), top, style)
+    if bottom or number.q != 1:
+        under = _joined(number.q, bottom, style)
+        if style is UNICODE and len(bottom) + (number.q != 1) > 1:
             under = style.around(under)
         text = style.fraction(text, under)
     return f"−{text}" if number < 0 and style is UNICODE else f"-{text}" if number < 0 else text
 
 
-def _joined(factors: list[str], style: Style) -> str:
-    if style is not LATEX:
+def _joined(number: int, factors: list[str], style: Style) -> str:
+    if number == 1 and factors:
         return style.times.join(factors)
-    text = factors[0]
-    for factor in factors[1:]:
-        both_digits = text[-1].isdigit() and factor[0].isdigit()
-        text += (" \\cdot " if both_digits else "\\," if text[-1].isdigit() else " ") + factor
-    return text
+    if not factors:
+        return style.number(number)
+    gap = "\\," if style is LATEX else style.times
+    return style.number(number) + gap + style.times.join(factors)
 
 
 def _sum(terms: list[str], style: Style) -> str:
@@ -117,6 +112,7 @@ def _sum(terms: list[str], style: Style) -> str:
 
 
 def _power(base: Any, exponent: int, style: Style) -> str:
+    base = (_as_ceiling(base) if base.is_Add else None) or base
     text = write_expression(base, style)
     if exponent == 1:
         return style.around(text) if base.is_Add else text

@@ -40,7 +40,7 @@ def tidy(formula: Formula) -> Formula:
     checks it. A floor that no such assumption removes stays.
     """
     expressions = [getattr(row.costs, name) for row in formula.rows for name in STORED]
-    floors = {f for e in expressions for f in e.atoms(*_ROUNDED)}
+    floors = sorted({f for e in expressions for f in e.atoms(*_ROUNDED)}, key=str)
     divisors = _divisors(floors)
     if not divisors:
         return formula  # nothing to tidy

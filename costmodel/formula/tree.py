@@ -115,7 +115,7 @@ def _terms(expressions: Iterable[Any], units: Powers) -> list[_Term]:
 def _by_degree(term: Any) -> tuple[Any, ...]:
     """Positive terms first, then those of high degree."""
     number, rest = term.as_coeff_Mul()
-    return bool(number < 0), -sum(rest.as_powers_dict().values()), str(rest)
+    return bool(number < 0), -sum(max(e, 0) for e in rest.as_powers_dict().values()), str(rest)
 
 
 def _sealed(expr: Any, names: dict[Any, Any], top: bool = False) -> Any:
