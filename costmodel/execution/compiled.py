@@ -1,4 +1,140 @@
-from costmodel.execution.eager import kernels
+"""torch.compile with inductor: vendor kernels for products, everything else fused around them.
 
-DTYPES = ("fp32", "fp16", "int8", "amp-fp16")
-__all__ = ["DTYPES", "kernels"]
+Pointwise ops, casts, copies and reductions that feed one another become one kernel; what only
+they use never reaches memory. Convolutions, matrix products and attention stay calls into the
+vendor's library, so that a batch norm or activation after a convolution reads its output once
+more (inductor without freezing folds nothing into weights).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from costmodel.execution import eager
+from costmodel.execution.kernel import Access, Kernel
+from costmodel.table import Row
+
+DTYPES = eager.DTYPES
+#: Families that inductor leaves to a library, or starts a kernel of their own for.
+_OPAQUE = {"sorting", "fft", "embedding", "random", "linalg", "recurrent"}
+#: What one FLOP of a convolution takes in channels-last order, relative to channels-first, as
+#: inductor assumes for inference (torch/_inductor/graph.py, ``decide_layout_opt``).
+_CHANNELS_LAST = {"grouped": 1.358, "widening": 0.725, "small": 0.783, "other": 0.823}
+_SMALL = 64
+
+
+@dataclass(slots=True)
+class _Group:
+    """Kernels fused so far, and which groups they depend on (a bit set)."""
+
+    members: list[Kernel]
+    open: bool
+    ancestors: int = 0
+    written: set[int] = field(default_factory=set)
+
+
+def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
+    """The kernels of one compiled run, in order."""
+    launched = eager.kernels(rows, dtype)
+    groups = _grouped(launched)
+    last_reader = _last_readers(groups)
+    return [_merged(group, index, last_reader) for index, group in enumerate(groups)]
+
+
+def layout(launched: Sequence[Kernel], asked: str) -> str:
+    """The order in which inductor runs the convolutions: its own choice, by weighted FLOPs."""
+    weighted = total = 0.0
+    for kernel in launched:
+        g = kernel.geometry
+        if g is None or g.kind not in ("conv", "depthwise"):
+            continue
+        channels = g.groups * g.k / max(_product(g.taps), 1)
+        outputs = g.groups * g.n
+        if g.kind == "conv" and g.groups > 1:
+            sort = "grouped"
+        elif channels * 2 <= outputs and channels > 2:
+            sort = "widening"
+        elif channels <= _SMALL and outputs <= _SMALL:
+            sort = "small"
+        else:
+            sort = "other"
+        weighted += kernel.macs * _CHANNELS_LAST[sort]
+        total += kernel.macs
+    return "nhwc" if total and weighted <= total else asked
+
+
+def _product(extents: Sequence[int]) -> int:
+    product = 1
+    for extent in extents:
+        product *= extent
+    return product
+
+
+def _grouped(launched: Sequence[Kernel]) -> list[_Group]:
+    """Kernels put into the youngest group that feeds them, where that makes no cycle."""
+    groups: list[_Group] = []
+    maker: dict[int, int] = {}
+    for kernel in launched:
+        sources = {maker[a.storage] for a in kernel.reads if a.storage in maker}
+        fusible = kernel.unit != "matrix" and kernel.family not in _OPAQUE
+        home = max(sources, default=-1)
+        joins = fusible and home >= 0 and groups[home].open
+        if joins:
+            others = sources - {home}
+            joins = not any(groups[s].ancestors >> home & 1 for s in others)
+        if not joins:
+            groups.append(_Group([], fusible))
+            home = len(groups) - 1
+        group = groups[home]
+        group.members.append(kernel)
+        for source in sources - {home}:
+            group.ancestors |= groups[source].ancestors | 1 << source
+        for access in kernel.writes:
+            maker[access.storage] = home
+            group.written.add(access.storage)
+    return groups
+
+
+def _last_readers(groups: Sequence[_Group]) -> dict[int, int]:
+    last: dict[int, int] = {}
+    for index, group in enumerate(groups):
+        for kernel in group.members:
+            for access in kernel.reads:
+                last[access.storage] = index
+    return last
+
+
+def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
+    """One kernel: what comes from outside is read once, what goes outside written once."""
+    first = group.members[0]
+    if len(group.members) == 1:
+        return first
+    made: set[int] = set()
+    reads: dict[int, Access] = {}
+    writes: dict[int, Access] = {}
+    for kernel in group.members:
+        for access in kernel.reads:
+            if access.storage not in made:
+                known = reads.get(access.storage)
+                if known is None or known.nbytes < access.nbytes:
+                    reads[access.storage] = access
+        for access in kernel.writes:
+            made.add(access.storage)
+            writes[access.storage] = access
+    final = group.members[-1].writes
+    kept = [
+        access
+        for storage, access in writes.items()
+        if last_reader.get(storage, index) > index or access in final
+    ]
+    main = max(group.members, key=lambda k: k.nbytes)
+    return replace(
+        main,
+        names=tuple(name for kernel in group.members for name in kernel.names),
+        unit="vector" if any(k.unit == "vector" for k in group.members) else "move",
+        ops=sum(kernel.ops for kernel in group.members),
+        reads=tuple(reads.values()),
+        writes=tuple(kept),
+        strided=any(kernel.strided for kernel in group.members),
+    )

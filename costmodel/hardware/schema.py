@@ -134,11 +134,13 @@ class GpuEngine(Record):
 
     ``clock_ghz`` is the boost clock that the vendor's peaks refer to, ``base_ghz`` the guaranteed
     one. The peaks are what the vendor publishes; the loader fills those that are absent from the
-    architecture: multiprocessors x clock x FLOPs per cycle.
+    architecture: multiprocessors x clock x FLOPs per cycle. ``datacenter`` boards sit in servers, whose
+    cores issue kernels more slowly than a desktop's.
     """
 
     kind: Literal["gpu"]
     architecture: str
+    datacenter: Flag = False
     multiprocessors: Count
     clock_ghz: Positive
     base_ghz: Positive | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from costmodel.execution.kernel import Kernel
+from costmodel.hardware import energy
 from costmodel.hardware.schema import GpuEngine
 from costmodel.machine.features import Features, features_of
 from costmodel.machine.times import Array, Timer, Times
@@ -65,13 +66,28 @@ def board_of(chosen: Setting) -> Board:
     engine = chosen.profile.engines[chosen.engine]
     assert isinstance(engine, GpuEngine)
     memory = engine.memory or chosen.profile.memory
+    vector = {name: rate * 1e12 for name, rate in engine.vector_tflops.items()}
+    matrix = {name: rate * 1e12 for name, rate in engine.matrix_tflops.items()}
+    sustained = _sustained(chosen, vector["fp32"])
     return Board(
-        {name: rate * 1e12 for name, rate in engine.vector_tflops.items()},
-        {name: rate * 1e12 for name, rate in engine.matrix_tflops.items()},
+        {name: rate * sustained for name, rate in vector.items()},
+        matrix,
         memory.gb_per_s * 1e9,
         engine.multiprocessors,
         (engine.l2_mb or 0.0) * 1e6,
     )
+
+
+def _sustained(chosen: Setting, rate: float) -> float:
+    """The share of the boost clock that the power limit allows while the vector units are busy.
+
+    Arithmetic at peak draws at least the silicon's energy a MAC times half the FLOP/s; a board
+    limited to less than that (a T4's 70 W) runs its clock down.
+    """
+    figures = energy(chosen.profile, chosen.engine)
+    drawn = figures.pj_per_mac["fp32"].low * 1e-12 * rate / 2
+    spare = figures.max_w - figures.idle_w.typical
+    return min(1.0, spare / drawn) if drawn > 0 else 1.0
 
 
 def evaluate(run: Features, board: Board, layout: str, constants: Mapping[str, float]) -> Times:
@@ -80,7 +96,8 @@ def evaluate(run: Features, board: Board, layout: str, constants: Mapping[str, f
     memory, level = memory_seconds(run, board, layout, constants)
     exposed = constants["exposed"] * np.minimum(compute, memory)
     busy = np.maximum(compute, memory) + exposed + constants["launch_us"] * 1e-6
-    issued = np.cumsum(run.dispatches) * constants["dispatch_us"] * 1e-6
+    issued = constants["run_us"] * 1e-6
+    issued = issued + np.cumsum(run.dispatches) * constants["dispatch_us"] * 1e-6
     latency = after_host(busy, issued)
     return Times(latency, compute, memory, latency - np.maximum(compute, memory), level)
 
@@ -144,7 +161,8 @@ def memory_seconds(
 ) -> tuple[Array, tuple[str, ...]]:
     """Seconds of traffic per kernel, and the level that serves most of it."""
     share = np.full(len(run), constants["stream_efficiency"])
-    share[run.strided] *= constants["strided_efficiency"]
+    product = np.isin(run.kind, ("gemm", "conv", "depthwise", "attention", "recurrent"))
+    share[run.strided & ~product] *= constants["strided_efficiency"]
     for family, name in _TRAFFIC.items():
         share[run.family == family] *= constants[name]
     if layout == "nchw":
