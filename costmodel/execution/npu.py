@@ -1,4 +1,21 @@
-from costmodel.execution.eager import kernels
+"""A neural accelerator's compiler: everything fused that a tile can take while it is on the chip.
 
-DTYPES = ("fp32", "fp16", "int8", "amp-fp16")
-__all__ = ["DTYPES", "kernels"]
+Vendors' compilers (QNN, TFLite delegates, ONNX Runtime providers) fold batch norm, put activations
+and residual additions into the epilogue, and keep activations in the on-chip memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from costmodel.execution.fusion import HARD, RELU, SMOOTH, Fusing, fused, plain_kernel
+from costmodel.execution.kernel import Kernel
+from costmodel.table import Row
+
+DTYPES = ("fp16", "int8")
+FUSING = Fusing(activations=RELU | HARD | SMOOTH, after_addition=RELU, additions=True)
+
+
+def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
+    """The kernels of one run."""
+    return [plain_kernel(group, dtype) for group in fused(rows, FUSING)]

@@ -20,7 +20,7 @@ from costmodel.execution.kernel import Kernel, nbytes
 from costmodel.hardware import peak
 from costmodel.hardware.schema import NpuEngine
 from costmodel.machine.caches import Touches, hits, touches
-from costmodel.machine.times import Array, Times
+from costmodel.machine.times import Array, Timer, Times
 
 if TYPE_CHECKING:
     from costmodel.roofline import Setting
@@ -36,54 +36,66 @@ class Work:
     matrix: Array
     vector: Array
     copied: Array
+    width: Array
     touched: Touches
 
 
-def times(kernels: Sequence[Kernel], chosen: Setting, constants: Mapping[str, float]) -> Times:
-    """Seconds per kernel; the call's cost falls on the first."""
+def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
+    """Seconds per kernel, once constants are known; the call's cost falls on the first."""
     engine = chosen.profile.engines[chosen.engine]
     assert isinstance(engine, NpuEngine)
     memory = engine.memory or chosen.profile.memory
     rate = peak(chosen.profile, chosen.engine, chosen.dtype)  # type: ignore[arg-type]
-    return evaluate(
-        work_of(kernels), rate / 2, memory.gb_per_s * 1e9, (engine.sram_mb or 0.0) * 2**20,
-        constants, engine.call_us,
-    )  # fmt: skip
+    half = peak(chosen.profile, chosen.engine, "fp16")
+    work, sram = work_of(kernels), (engine.sram_mb or 0.0) * 2**20
+    return lambda constants: evaluate(
+        work, rate / 2, memory.gb_per_s * 1e9, sram, constants, engine.call_us
+    )
 
 
 def work_of(kernels: Sequence[Kernel]) -> Work:
     """What the kernels ask of each unit."""
     matrix = [_blocks(kernel) for kernel in kernels]
     vector = [float(k.ops + (k.macs if _is_depthwise(k) else 0)) for k in kernels]
-    copied = [
-        (nbytes(k.reads) + nbytes(k.writes)) / BYTES[k.dtype] if not k.macs else 0.0
-        for k in kernels
-    ]
-    return Work(np.array(matrix), np.array(vector), np.array(copied), touches(kernels))
+    width = np.array([BYTES[k.dtype] / 2 for k in kernels], float)
+    copied = [_copied(kernel) for kernel in kernels]
+    return Work(np.array(matrix), np.array(vector), np.array(copied), width, touches(kernels))
 
 
 def evaluate(
     work: Work,
     macs_per_s: float,
+    macs_per_s16: float,
     bytes_per_s: float,
     sram: float,
     constants: Mapping[str, float],
     call_us: float | None = None,
 ) -> Times:
     """Seconds from work and peaks; ``call_us`` of the profile goes before the constant."""
-    slow = macs_per_s * constants["vector_share"]
+    slow = macs_per_s16 * constants["vector_share"]
     compute = work.matrix / (macs_per_s * constants["matrix_efficiency"])
-    compute = compute + (work.vector + work.copied) / slow
+    compute = compute + (work.vector + work.copied) * work.width / slow
     touched = work.touched
-    inside = np.where(touched.weight, 0.0, hits(touched.distance, sram))
+    apart = np.maximum(touched.distance - 2 * touched.nbytes, 0.0)  # layers run tile by tile
+    inside = np.where(touched.weight, 0.0, hits(apart, sram))
     outside = np.bincount(touched.kernel, touched.nbytes * (1 - inside), len(work.matrix))
     traffic = outside / (bytes_per_s * constants["stream_efficiency"])
-    overhead = np.full(len(compute), constants["layer_us"] * 1e-6)
+    active = work.matrix + work.vector + work.copied > 0
+    overhead = np.where(active, constants["layer_us"] * 1e-6 * work.width, 0.0)
     if len(overhead):
         overhead[0] += (constants["call_us"] if call_us is None else call_us) * 1e-6
     exposed = constants["exposed"] * np.minimum(compute, traffic)
     latency = np.maximum(compute, traffic) + exposed + overhead
     return Times(latency, compute, traffic, overhead, ("dram",) * len(compute))
+
+
+def _copied(kernel: Kernel) -> float:
+    """Elements that the vector unit reads and writes: none where floating-point tensors are only
+    put side by side, which the compiler does by writing each in its place; int8 ones differ in
+    scale."""
+    if kernel.macs or (kernel.unit == "move" and not kernel.strided and kernel.dtype != "int8"):
+        return 0.0
+    return (nbytes(kernel.reads) + nbytes(kernel.writes)) / BYTES[kernel.dtype]
 
 
 def _is_depthwise(kernel: Kernel) -> bool:
@@ -97,7 +109,9 @@ def _blocks(kernel: Kernel) -> float:
         return 0.0
     taps = math.prod(geometry.taps) if geometry.taps else 1
     groups, n, k = float(geometry.groups), float(geometry.n), geometry.k / taps
-    if geometry.kind == "conv" and groups > 1:  # narrow groups share a block, off the diagonal empty
+    if (
+        geometry.kind == "conv" and groups > 1
+    ):  # narrow groups share a block, off the diagonal empty
         together = max(1.0, min(groups, _CHANNELS // max(n, k)))
         groups, n, k = groups / together, n * together, k * together
     rows = float(geometry.m)
@@ -106,7 +120,9 @@ def _blocks(kernel: Kernel) -> float:
         rows *= _filled(height, _SIDE) * _filled(width, _SIDE) / (height * width)
     else:
         rows = _filled(rows, _CHANNELS)
-    return groups * rows * _filled(n, _CHANNELS) * _filled(k, _CHANNELS) * taps * geometry.steps
+    exact = float(geometry.groups) * geometry.m * geometry.n * geometry.k
+    blocks = groups * rows * _filled(n, _CHANNELS) * _filled(k, _CHANNELS) * taps
+    return kernel.macs * blocks / exact
 
 
 def _filled(extent: float, block: int) -> float:
