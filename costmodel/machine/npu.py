@@ -49,7 +49,7 @@ def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     half = peak(chosen.profile, chosen.engine, "fp16")
     work, sram = work_of(kernels), (engine.sram_mb or 0.0) * 2**20
     return lambda constants: evaluate(
-        work, rate / 2, memory.gb_per_s * 1e9, sram, constants, engine.call_us
+        work, rate / 2, half / 2, memory.gb_per_s * 1e9, sram, constants, engine.call_us
     )
 
 
