@@ -14,7 +14,7 @@ from costmodel.formula.growth import growth, word
 from costmodel.formula.layout import Layout, lay_out
 from costmodel.formula.result import QUANTITIES, Formula, whole
 from costmodel.formula.text import LATEX, UNICODE, plain, write, write_expression
-from costmodel.formula.tree import expression
+from costmodel.formula.tree import build, expression
 from costmodel.formula.wording import division, relation_text
 
 #: A share with more operations than this says nothing to a reader.
@@ -80,15 +80,20 @@ def growth_text(formula: Formula, quantity: str) -> str:
     for item in growth(formula, quantity):
         shares = [
             f"{family} {word(item.families[family])}"
-            + (f" ({_share(share)})" if share != 0 and sympy.count_ops(share) < _LONG else "")
+            + (f" ({_share(share)})" if _is_telling(share) else "")
             for family, share in item.shares.items()
         ]
-        lead = plain(sympy.factor_terms(item.leading))
+        sizes = formula.symbols[: len(formula.sizes)]
+        lead = write(build([item.leading], sizes, formula.symbols), UNICODE)
         found.setdefault((item.degree, lead, ", ".join(shares)), []).append(item.symbol.name)
     return "".join(
         f"{QUANTITIES[quantity]} are {word(degree)} in {', '.join(names)}, ~ {lead}: {shares}\n"
         for (degree, lead, shares), names in found.items()
     )
+
+
+def _is_telling(share: Any) -> bool:
+    return bool(share != 0 and sympy.count_ops(share) < _LONG)
 
 
 def _share(share: Any) -> str:
