@@ -155,13 +155,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if plan.target in SHAPES and any(tensor.is_meta for tensor in used):
                 run = SHAPES[plan.target]
         result = run(*args, **kwargs)
-        self._record(func, plan.target, frozen_args, frozen_kwargs, used, mutated, result)
+        overload = func._overloadname
+        self._record(plan.target, overload, frozen_args, frozen_kwargs, used, mutated, result)
         return result
 
     def _record(
         self,
-        func: Any,
         target: str,
+        overload: str,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         used: list[torch.Tensor],
@@ -185,7 +186,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = tuple([spec(leaf) for leaf in leaves])
         writes = tuple([spec(tensor) for tensor in mutated])
         name = self._unique(module, target)
-        overload = func._overloadname
         self.known.clock = index + 1
         self.ops.append(
             Op(index, name, target, overload, args, kwargs, outputs, writes, module, source,
@@ -310,10 +310,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _higher_order(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with self:
-            if func is torch.ops.higher_order.cond:
+        """``torch.cond`` by its branches; others whole, by their names."""
+        if func is torch.ops.higher_order.cond:
+            with self:
                 return self._cond(*args, **kwargs)
-            return func(*args, **kwargs)
+        used: list[torch.Tensor] = []
+        frozen = tuple([self._freeze(a, used) for a in args])
+        named = {name: self._freeze(value, used) for name, value in kwargs.items()}
+        if self.device == "meta":
+            args, kwargs = self._on_meta(used, args, kwargs)
+        result = func(*args, **kwargs)
+        self._record(f"higher_order.{func.name()}", "", frozen, named, used, [], result)
+        return result
 
     # -- result ----------------------------------------------------------------------------
 

@@ -226,3 +226,12 @@ def transformer_encoder_layer(
     norms = 2 * 7 * tokens * embed_dim
     ops = tokens * (7 * embed_dim + 2 * feed_forward) + norms + scores * (SOFTMAX_OPS + 1)
     return Cost(macs, ops)
+
+
+@rule("higher_order.flex_attention", family=FAMILY)
+def flex_attention(
+    query: TensorSpec, key: TensorSpec, value: TensorSpec, *args: Any, out: Any, **kwargs: Any
+) -> Cost:
+    """The full product; which blocks a mask leaves out is data. ``score_mod`` is not counted."""
+    cost = attention_cost(query, key, value, None, False)
+    return Cost(cost.macs, cost.ops, note="the full product; the score function is not counted")
