@@ -94,7 +94,7 @@ def attempt(problem: Problem, hints: Values, fixed: Values) -> tuple[CostTable, 
         raise Refused(tuple(session.specialised()), reason) from error
     forced = session.specialised()
     if forced:
-        raise Refused(tuple(forced), "its code admits only that size")
+        raise Refused(tuple(forced), "its code wants a number there")
     return table, session.guards()
 
 
