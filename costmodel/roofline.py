@@ -7,16 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from costmodel.errors import CostModelError
-from costmodel.execution import format_of, kernels_of, module_of
+from costmodel.execution import engine_for, format_of, kernels_of, module_of
 from costmodel.execution.formats import AMP
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy, resolve
-from costmodel.hardware.schema import Profile
+from costmodel.hardware.catalog import core
+from costmodel.hardware.schema import CpuEngine, Profile
 from costmodel.machine.constants import values_of
 from costmodel.machine.residuals import residual_of
 from costmodel.machine.times import Timer, Times
 from costmodel.prediction import KernelTime, Prediction
 from costmodel.table import CostTable
+
+#: Blocks whose machine model is not named after the kind of engine.
+_MACHINES = {"gpu/ncnn": "mobile_gpu", "gpu/tflite": "mobile_gpu"}
+#: Executions that run the framework itself, on whose host and libraries time depends.
+_FRAMEWORK = ("eager", "compiled")
 
 
 @dataclass(frozen=True)
@@ -34,17 +40,27 @@ class Setting:
     def block(self) -> str:
         """The machine model's constants: engine class and execution."""
         engine = self.profile.engines[self.engine]
-        server = self.execution == "eager" and getattr(engine, "datacenter", False)
-        return f"{'server-' if server else ''}{engine.kind}/{self.execution}"
+        if self.execution in _FRAMEWORK:
+            if getattr(engine, "datacenter", False):
+                return f"server-gpu/{self.execution}"
+            if self.is_x86:
+                return f"x86/{self.execution}"
+        return f"{engine.kind}/{self.execution}"
+
+    @property
+    def is_x86(self) -> bool:
+        """Whether the engine is a CPU with x86 cores."""
+        engine = self.profile.engines[self.engine]
+        return isinstance(engine, CpuEngine) and core(engine.clusters[0].core).isa.startswith("x86")
+
+    @property
+    def hw(self) -> str:
+        return f"{self.profile.name}:{self.engine}"
 
     @property
     def format(self) -> str:
         """What the execution computes in on this engine; runtimes may choose a shorter format."""
         return format_of(self.execution, self.dtype, self.profile.engines[self.engine])
-
-    @property
-    def hw(self) -> str:
-        return f"{self.profile.name}:{self.engine}"
 
 
 def setting(
@@ -69,6 +85,9 @@ def setting(
     known = module_of(execution).DTYPES
     if dtype not in known:
         raise CostModelError(f"{execution} has no dtype {dtype!r}; choose {', '.join(known)}")
+    engine = engine_for(execution, dtype, profile, engine)
+    if engine != resolve(hw)[1]:
+        kind, default = profile.engines[engine].kind, None
     if threads is None and kind == "cpu" and default is not None:
         threads = default.threads
     return Setting(
@@ -122,8 +141,8 @@ def timer_of(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     reorder = getattr(module_of(chosen.execution), "layout", None)
     if reorder is not None:
         chosen = replace(chosen, layout=reorder(kernels, chosen.layout))
-    kind = chosen.profile.engines[chosen.engine].kind
-    model = importlib.import_module(f"costmodel.machine.{kind}")
+    name = _MACHINES.get(chosen.block, chosen.profile.engines[chosen.engine].kind)
+    model = importlib.import_module(f"costmodel.machine.{name}")
     timer: Timer = model.timer(kernels, chosen)
     return timer
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from costmodel.errors import CostModelError
 from costmodel.execution.kernel import Access, Kernel
-from costmodel.hardware.schema import Engine
+from costmodel.hardware.schema import Engine, Profile
 from costmodel.table import Row
 
 #: Execution -> module. Each has ``kernels(rows, dtype) -> list[Kernel]`` and ``DTYPES``.
@@ -47,4 +47,13 @@ def format_of(execution: str, dtype: str, engine: Engine) -> str:
     return str(choose(dtype, engine)) if choose is not None else dtype
 
 
-__all__ = ["EXECUTIONS", "Access", "Kernel", "format_of", "kernels_of", "module_of"]
+def engine_for(execution: str, dtype: str, profile: Profile, engine: str) -> str:
+    """The engine that computes when ``execution`` is asked to run ``dtype`` on ``engine``.
+
+    Raises `CostModelError` where a runtime hands the work to an engine that the profile lacks.
+    """
+    choose = getattr(module_of(execution), "engine_on", None)
+    return str(choose(dtype, profile, engine)) if choose is not None else engine
+
+
+__all__ = ["EXECUTIONS", "Access", "Kernel", "engine_for", "format_of", "kernels_of", "module_of"]

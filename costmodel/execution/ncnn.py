@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from costmodel.errors import CostModelError
 from costmodel.execution.formats import BYTES
 from costmodel.execution.fusion import HARD, RELU, SMOOTH, Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
 from costmodel.execution.winograd import applies, best, im2col, winograd
 from costmodel.hardware.catalog import core
-from costmodel.hardware.schema import CpuEngine, Engine
+from costmodel.hardware.schema import CpuEngine, Engine, Profile
 from costmodel.table import Row
 
 DTYPES = ("fp32", "fp16", "int8")
@@ -32,6 +33,16 @@ def format_on(dtype: str, engine: Engine) -> str:
     if dtype == "int8":
         return "int8-dotprod" if "dotprod" in has else "int8"
     return "fp16" if "fp16" in has else "fp32"
+
+
+def engine_on(dtype: str, profile: Profile, engine: str) -> str:
+    """ncnn's Vulkan layers have no int8: such a network runs on the CPU, whatever was asked for."""
+    if dtype != "int8" or profile.engines[engine].kind != "gpu":
+        return engine
+    for name, other in profile.engines.items():
+        if other.kind == "cpu":
+            return name
+    raise CostModelError(f"ncnn runs int8 on the CPU, which the profile of {profile.name} lacks")
 
 
 def _extensions(engine: Engine) -> frozenset[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,22 +31,44 @@ _SIZE = {"int16": 2.0}
 #: Cycles from a multiply-accumulate's operands to its result: Arm's optimisation guides give 4 for
 #: FMLA on Cortex-A53 to X4, Intel's and AMD's manuals 4 on Skylake to Zen 4.
 _FMA_LATENCY = 4
+#: Independent sums that loops without a tile are unrolled to.
+_UNROLLED = 8.0
+#: Elements of an elementwise kernel that are worth a thread.
+_CHUNK = 4096
+
+
+class Demand(NamedTuple):
+    """What one kernel asks of a core.
+
+    ``macs`` are products with ragged tiles filled, ``ops`` scalar operations on elements of
+    ``width`` bytes. Each product loads ``loads`` bytes; ``chains`` vectors of sums are independent.
+    ``restreamed`` bytes of the ``panel`` are read again for every tile of channels. The work comes
+    in ``blocks`` that threads share.
+    """
+
+    macs: float = 0.0
+    ops: float = 0.0
+    width: float = 4.0
+    loads: float = 0.0
+    chains: float = 1.0
+    restreamed: float = 0.0
+    panel: float = 0.0
+    blocks: float = 1.0
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the kernels of a run ask of a core, as arrays over kernels."""
+    """The demands of all kernels of a run as arrays (see `Demand`), their formats and accesses."""
 
     macs: Array
     ops: Array
     width: Array
-    depthwise: np.ndarray
-    dtype: np.ndarray
     loads: Array
     chains: Array
     restreamed: Array
     panel: Array
     blocks: Array
+    dtype: np.ndarray
     touched: Touches
 
 
@@ -60,43 +82,36 @@ def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
 
 
 def work_of(kernels: Sequence[Kernel], execution: str) -> Work:
-    """The demands of ``kernels``: padded products, loads per product, parallel blocks."""
-    rows = [_demand(kernel, microkernel_of(execution, kernel.dtype)) for kernel in kernels]
-    macs, ops, width, loads, chains, restreamed, panel, blocks = (
-        np.array(column, float) for column in zip(*rows, strict=True)
-    )
-    kinds = [k.geometry.kind if k.geometry else "" for k in kernels]
-    return Work(
-        macs, ops, width, np.array([kind == "depthwise" for kind in kinds], bool),
-        np.array([k.dtype for k in kernels]), loads, chains, restreamed, panel, blocks,
-        touches(kernels),
-    )  # fmt: skip
+    """The demands of ``kernels`` with the inner loops of ``execution``."""
+    demands = [_demand(kernel, microkernel_of(execution, kernel.dtype)) for kernel in kernels]
+    columns = np.array(demands, float).reshape(-1, len(Demand._fields)).T
+    fields: dict[str, Array] = dict(zip(Demand._fields, columns, strict=True))
+    return Work(**fields, dtype=np.array([k.dtype for k in kernels]), touched=touches(kernels))
 
 
-def _demand(kernel: Kernel, tile: Microkernel) -> tuple[float, ...]:
+def _demand(kernel: Kernel, tile: Microkernel) -> Demand:
     size = _SIZE.get(kernel.dtype) or BYTES[kernel.dtype]
-    lanes = 8.0 if kernel.dtype == "fp16" else 4.0  # of an accumulator: int8 sums in 32 bits
-    geometry = kernel.geometry
+    geometry, ops = kernel.geometry, float(kernel.ops)
     if geometry is None:
         elements = sum(a.nbytes for a in kernel.writes) / max(size, 1.0)
-        return 0.0, float(kernel.ops), size, 0.0, 1.0, 0.0, 0.0, max(elements / 4096, 1.0)
-    if geometry.kind == "depthwise":
-        channels = float(geometry.groups * geometry.n)
-        padded = tile.padded(channels) / channels
-        # One vector load a tap, shared by neighbouring outputs of a stride-1 row.
-        return (kernel.macs * padded, float(kernel.ops), size, size, lanes * 8, 0.0, 0.0,
-                np.ceil(channels / tile.columns))  # fmt: skip
-    wide = 4.0 if kernel.dtype in ("int8", "int16") else size  # the epilogue works on 32-bit sums
+        return Demand(ops=ops, width=size, blocks=max(elements / _CHUNK, 1.0))
     groups, m, n, k = (float(x) for x in (geometry.groups, geometry.m, geometry.n, geometry.k))
-    rows = min(m, tile.rows)
-    columns = min(tile.padded(n), tile.columns)
-    macs = groups * tile.rounded(m) * tile.padded(n) * k * float(geometry.steps)
-    loads = size * (1 / rows + 1 / columns) if m > 1 else size
-    outer = groups if groups > 1 else np.ceil(n / tile.columns)
+    if geometry.kind == "depthwise":  # one load a tap; every output is a chain of its own
+        channels = groups * n
+        filled = tile.padded(channels) / channels
+        blocks = np.ceil(channels / tile.columns)
+        return Demand(kernel.macs * filled, ops, size, size, _UNROLLED, blocks=blocks)
+    wide = 4.0 if kernel.dtype in ("int8", "int16") else size  # the epilogue works on 32-bit sums
+    macs = kernel.macs * (tile.rounded(m) / m) * (tile.padded(n) / n)
+    blocks = groups if groups > 1 else np.ceil(n / tile.columns)
     if tile.both_ways:
-        outer *= np.ceil(m / tile.rows)
-    return (macs, float(kernel.ops), wide, loads, max(1.0, rows * columns / lanes),
-            macs * size / columns if m > 1 else 0.0, m * k * size, float(outer))  # fmt: skip
+        blocks *= np.ceil(m / tile.rows)
+    if m == 1:  # a vector: every weight is loaded for one product, sums are unrolled over k
+        return Demand(macs, ops, wide, size, _UNROLLED, blocks=blocks)
+    rows, columns = min(m, tile.rows), min(tile.padded(n), tile.columns)
+    chains = max(1.0, rows * columns / (8.0 if kernel.dtype == "fp16" else 4.0))
+    loads = size * (1 / rows + 1 / columns)
+    return Demand(macs, ops, wide, loads, chains, macs * size / columns, m * k * size, blocks)
 
 
 def evaluate(
