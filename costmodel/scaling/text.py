@@ -1,0 +1,95 @@
+"""A scaling report for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from costmodel.report.units import seconds
+from costmodel.scaling import Scaling
+from costmodel.scaling.polynomial import AXES
+from costmodel.scaling.search import Search, Trial
+
+
+def report(found: Scaling) -> str:
+    """The table of members, the check of the constants, the exponents."""
+    devices = list(found.rows[0].latency_s)
+    head = ["phi", "size", "MACs", "ratio", "2^phi", "d·w²·r²", "depthwise", "params", *devices]
+    lines = [
+        [str(row.phi), str(row.resolution), f"{row.macs / 1e6:,.1f} M", f"{row.ratio:.3f}",
+         f"{row.two_to_phi:g}", f"{row.coefficient_ratio:.3f}", f"{100 * row.depthwise_share:.1f} %",
+         f"{row.params / 1e6:.2f} M", *(seconds(row.latency_s[d]) for d in devices)]
+        for row in found.rows
+    ]  # fmt: skip
+    parts = [found.title, "", *columns([head, *lines])]
+    if found.constants is not None:
+        parts += ["", verdict(found)]
+    total = found.total
+    if total is not None:
+        shares = [
+            [kind, f"{100 * p.total / total.total:.1f} %", *(f"{p.exponent(i):.2f}" for i in range(3))]
+            for kind, p in sorted(found.polynomials.items(), key=lambda item: -item[1].total)
+        ]  # fmt: skip
+        whole = ["network", "100.0 %", *(f"{total.exponent(i):.2f}" for i in range(3))]
+        limit = ["in the limit", "", *(f"{total.degree(i)}" for i in range(3))]
+        parts += ["", "Exponents of the MACs (local, at the base)", ""]
+        parts += columns([["", "share", *AXES], *shares, whole, limit])
+        parts += ["", f"MACs = {total.expression}"]
+        parts += ["with d, w, r multiples of the base; exact, checked at points not used to solve"]
+    if found.why:
+        worst = max(found.rows, key=lambda r: abs(r.ratio / r.coefficient_ratio - 1))
+        parts += ["", f"MACs grow by other factors than the coefficients say (phi = {worst.phi}: "
+                  f"{worst.ratio:.3f} for {worst.coefficient_ratio:.3f}): {found.why}."]  # fmt: skip
+    parts += [f"note: {note}" for note in found.notes]
+    return "\n".join(parts) + "\n"
+
+
+def verdict(found: Scaling) -> str:
+    """Whether the constants double the cost: nominally, and in the networks that were built."""
+    constants = found.constants
+    assert constants is not None
+    nominal = (
+        f"alpha·beta²·gamma² = {constants.depth:g}·{constants.width:g}²·{constants.resolution:g}² = "
+        f"{constants.factor:.4f}"
+    )
+    word = "close to 2" if constants.doubles else "NOT close to 2: the cost does not double"
+    first, last = found.rows[0], found.rows[-1]
+    span = last.phi - first.phi
+    built = (last.ratio / first.ratio) ** (1 / span) if span else 1.0
+    return f"{nominal}, {word}; built networks grow by {built:.3f} a unit of phi"
+
+
+def search_report(found: Search) -> str:
+    """Constants that double MACs, and those that double the latency of each device."""
+    parts = [f"{len(found.trials)} networks at phi = 1", ""]
+    head = ["doubles", "alpha, beta, gamma", "nominal", "MACs", *found.devices]
+
+    def line(name: str, trial: Trial) -> list[str]:
+        return [
+            name, str(trial.constants), f"{trial.constants.factor:.3f}", f"{trial.macs:.3f}",
+            *(f"{trial.latency[d]:.3f}" for d in found.devices),
+        ]  # fmt: skip
+
+    rows = [line("MACs", trial) for trial in found.doubling(None)]
+    for device in found.devices:
+        rows += [line(f"latency on {device}", trial) for trial in found.doubling(device)]
+    parts += columns([head, *rows])
+    for device in found.devices:
+        best = found.doubling(device, 1)[0]
+        parts.append(
+            f"doubling the latency on {device} takes {best.macs:.2f} times the MACs "
+            f"({best.constants}); doubling the MACs takes "
+            f"{found.doubling(None, 1)[0].latency[device]:.2f} times the latency"
+        )
+    return "\n".join(parts) + "\n"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with the columns aligned: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
