@@ -20,7 +20,12 @@ from costmodel.prediction import KernelTime, Prediction
 from costmodel.table import CostTable
 
 #: Blocks whose machine model is not named after the kind of engine.
-_MACHINES = {"gpu/ncnn": "mobile_gpu", "gpu/tflite": "mobile_gpu"}
+_MACHINES = {
+    "gpu/ncnn": "mobile_gpu",
+    "gpu/tflite": "mobile_gpu",
+    "x86/eager": "x86",
+    "x86/compiled": "x86",
+}
 #: Executions that run the framework itself, on whose host and libraries time depends.
 _FRAMEWORK = ("eager", "compiled")
 

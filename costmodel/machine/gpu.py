@@ -66,8 +66,8 @@ def board_of(chosen: Setting) -> Board:
     engine = chosen.profile.engines[chosen.engine]
     assert isinstance(engine, GpuEngine)
     memory = engine.memory or chosen.profile.memory
-    vector = {name: rate * 1e12 for name, rate in engine.vector_tflops.items()}
-    matrix = {name: rate * 1e12 for name, rate in engine.matrix_tflops.items()}
+    vector = {str(name): rate * 1e12 for name, rate in engine.vector_tflops.items()}
+    matrix = {str(name): rate * 1e12 for name, rate in engine.matrix_tflops.items()}
     sustained = _sustained(chosen, vector["fp32"])
     return Board(
         {name: rate * sustained for name, rate in vector.items()},
@@ -96,8 +96,8 @@ def evaluate(run: Features, board: Board, layout: str, constants: Mapping[str, f
     memory, level = memory_seconds(run, board, layout, constants)
     exposed = constants["exposed"] * np.minimum(compute, memory)
     busy = np.maximum(compute, memory) + exposed + constants["launch_us"] * 1e-6
-    issued = constants["run_us"] * 1e-6
-    issued = issued + np.cumsum(run.dispatches) * constants["dispatch_us"] * 1e-6
+    issued: Array = np.cumsum(run.dispatches) * (constants["dispatch_us"] * 1e-6)
+    issued = issued + constants["run_us"] * 1e-6
     latency = after_host(busy, issued)
     return Times(latency, compute, memory, latency - np.maximum(compute, memory), level)
 
@@ -125,7 +125,8 @@ def _attention_flops(run: Features) -> Array:
     """Two products over scores padded to whole tiles."""
     rows = np.ceil(run.m / ATTENTION_TILE) * ATTENTION_TILE
     columns = np.ceil(run.n / ATTENTION_TILE) * ATTENTION_TILE
-    return 4 * run.groups * rows * columns * np.ceil(run.k / K_STEP) * K_STEP
+    flops: Array = 4 * run.groups * rows * columns * np.ceil(run.k / K_STEP) * K_STEP
+    return flops
 
 
 def _tiled_seconds(
@@ -152,8 +153,9 @@ def _tiled_seconds(
         tiles = np.ceil(m / height) * np.ceil(n / width) * groups
         waves = np.ceil(tiles / board.multiprocessors)
         slowed = 1 + constants["tile_reload"] * (1 / height + 1 / width) / 2
-        best = np.minimum(best, waves * 2 * depth * height * width * slowed / per_unit)
-    return best * steps
+        seconds: Array = waves * 2 * depth * height * width * slowed / per_unit * steps
+        best = np.minimum(best, seconds)
+    return best
 
 
 def memory_seconds(
