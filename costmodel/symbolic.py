@@ -227,6 +227,8 @@ class Shortcuts(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return args[0].new_empty((*args[0].shape[:-1], args[1].shape[0]))
         if name in ("pad", "constant_pad_nd") and args[0].is_contiguous():
             return args[0].new_empty(_padded(args[0].shape, args[1]))  # torch's wants numbers
+        if name in ("gru", "rnn_tanh", "rnn_relu") and len(args) == 9:
+            return _recurrent_output(args[0], args[1], *args[7:])
         if name == "scaled_dot_product_attention":
             return _attention_output(args[0], args[2])
         if name in _BINARY and _same_layout(*args[:2]):
@@ -251,6 +253,17 @@ def _padded(shape: Sequence[Any], pad: Sequence[Any]) -> list[Any]:
     for i in range(len(pad) // 2):
         sizes[-1 - i] = sizes[-1 - i] + pad[2 * i] + pad[2 * i + 1]
     return sizes
+
+
+def _recurrent_output(
+    x: torch.Tensor, state: torch.Tensor, bidirectional: bool, batch_first: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Empty results of a recurrent layer: torch would unroll it, step by step."""
+    width = state.shape[-1] * (2 if bidirectional else 1)
+    first, second = x.shape[:2]
+    if batch_first:
+        return x.new_empty((second, first, width)).transpose(0, 1), torch.empty_like(state)
+    return x.new_empty((first, second, width)), torch.empty_like(state)
 
 
 def _attention_output(query: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
