@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from costmodel.api import analyze, trace
+    from costmodel.costfunction import cost_function
     from costmodel.errors import CostModelError
     from costmodel.formula import formula
     from costmodel.report import Report
@@ -24,6 +25,7 @@ _HOME = {
     "trace": "costmodel.api",
     "predict": "costmodel.roofline",
     "cost": "costmodel.table",
+    "cost_function": "costmodel.costfunction",
     "CostTable": "costmodel.table",
     "CostModelError": "costmodel.errors",
     "Report": "costmodel.report",
@@ -36,6 +38,7 @@ __all__ = [
     "Report",
     "analyze",
     "cost",
+    "cost_function",
     "formula",
     "predict",
     "trace",

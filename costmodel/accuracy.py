@@ -53,6 +53,8 @@ def _score(path: str | Path, line: int, row: dict[str, str]) -> Score:
         top1 = float(row["top1"])
         size = int(float(row.get("img_size") or 0))
     except (TypeError, ValueError):
-        raise CostModelError(f"{path}:{line}: top1 and img_size of {model} must be numbers") from None
+        raise CostModelError(
+            f"{path}:{line}: top1 and img_size of {model} must be numbers"
+        ) from None
     target = model if ":" in model or ".py" in model else f"timm:{model.partition('.')[0]}"
     return Score(model, target, f"1x3x{size}x{size}" if size else "", top1)

@@ -56,7 +56,9 @@ class Budget:
             (found.params, self.params),
             (None if energy is None else energy * self.runs, self.battery_j),
         )
-        return all(limit is None or (value is not None and value <= limit) for value, limit in pairs)
+        return all(
+            limit is None or (value is not None and value <= limit) for value, limit in pairs
+        )
 
 
 @dataclass(frozen=True)

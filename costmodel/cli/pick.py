@@ -29,9 +29,11 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--runs", type=click.IntRange(min=1), metavar="N", help="Runs on one battery.")
 @click.option("--macs", type=_POSITIVE, metavar="M", help="At most so many million MACs.")
 @click.option("--params", type=_POSITIVE, metavar="M", help="At most so many million parameters.")
-@click.option("--accuracy", metavar="CSV", help="Accuracy table with columns model, top1, img_size.")
+@click.option(
+    "--accuracy", metavar="CSV", help="Accuracy table with columns model, top1, img_size."
+)
 @click.option("--sweep", "stored", metavar="FILE",
-              help="A file of costmodel sweep.  [$COSTMODEL_SWEEP, else sweep.parquet]")  # fmt: skip
+              help="File of costmodel sweep.  [$COSTMODEL_SWEEP, else sweep.parquet]")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True,
               help="Lines beside the Pareto front.")  # fmt: skip
 @click.option("--plot", metavar="FILE", help="Draw accuracy against latency: .png, .svg or .pdf.")
@@ -74,9 +76,9 @@ def pick(
         rows = _stored(stored)
     found = run(scores, rows, hw, budget, dtype)
     if plot is not None:
-        from costmodel.frontier import draw_choice
+        from costmodel.plot import pareto, style
 
-        draw_choice(found, plot)
+        style.save(pareto.draw(pareto.data(found.to_dict()["rows"])), plot)
     if form == "json":
         page = json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     else:
@@ -135,17 +137,26 @@ def _text(found: Choice, top: int) -> str:
             count(row.macs), count(row.params), size(row.memory_bytes), row.dominated_by or "",
         ]  # fmt: skip
 
-    head = ["network", "size", "top-1", "latency", "energy", "MACs", "params", "memory", "beaten by"]
+    head = [
+        "network",
+        "size",
+        "top-1",
+        "latency",
+        "energy",
+        "MACs",
+        "params",
+        "memory",
+        "beaten by",
+    ]
     others = [row for row in found.rows if not row.pareto][:top]
     lines = [head, *(line(row, "* ") for row in reversed(found.front))]
     lines += [line(row, "  ") for row in others]
     more = len(found.rows) - len(found.front) - len(others)
-    parts = [
+    title = (
         f"{len(found.rows)} of {found.considered} networks fit on {found.hw}, "
-        f"{len(found.front)} of them on the Pareto front (*)",
-        "",
-        *columns(lines),
-    ]
+        f"{len(found.front)} of them on the Pareto front (*)"
+    )
+    parts = [title, "", *columns(lines)]
     if more:
         parts.append(f"  … and {more} more that others beat")
     if found.missing:

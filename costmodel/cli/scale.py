@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -30,7 +31,7 @@ from costmodel.files import write_atomic
               help="The builder's width multiplier.")  # fmt: skip
 @click.option("--hw", multiple=True, metavar="NAME[:ENGINE]", help="Add latency; repeatable.")
 @click.option("--search", "searching", is_flag=True,
-              help="Try a grid of alpha, beta, gamma, for MACs and for latency on each --hw.")  # fmt: skip
+              help="Find constants that double the MACs, or the latency on each --hw.")  # fmt: skip
 @click.option("--plot", metavar="FILE", help="Draw the curve: .png, .svg or .pdf.")
 @click.option("--format", "form", type=click.Choice(("table", "json")), default="table",
               show_default=True)  # fmt: skip
@@ -81,9 +82,10 @@ def scale(
 
                 search = run(networks, hw, say)
     if plot is not None:
-        from costmodel.scaling.figure import draw
+        from costmodel.plot import scaling as picture
+        from costmodel.plot import style
 
-        draw(found, plot)
+        style.save(picture.draw(picture.data(found.to_dict())), plot)
     if form == "json":
         document = found.to_dict() | ({"search": search.to_dict()} if search else {})
         page = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -95,21 +97,21 @@ def scale(
         write_atomic(output, page)
     if found.constants is not None and not found.constants.doubles:
         click.echo(
-            f"costmodel: alpha·beta²·gamma² = {found.constants.factor:.4f}, not 2: the cost grows by "
-            "that factor a unit of phi",
+            f"costmodel: alpha·beta²·gamma² = {found.constants.factor:.4f}, not 2: by that factor "
+            "the cost grows a unit of phi",
             err=True,
         )
         ctx.exit(1)
 
 
 @contextlib.contextmanager
-def _status():  # type: ignore[no-untyped-def]
+def _status() -> Iterator[Callable[[str], None]]:
     """What is being traced, on a terminal's stderr; silent in a pipe."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda text: None
+        yield lambda _: None
         return
     with console.status("") as status:
-        yield lambda text: status.update(text)
+        yield status.update

@@ -9,10 +9,10 @@ a few quantities, which are carried along.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from costmodel.machine.times import Array, Times
 from costmodel.roofline import Setting, times_of
 
 #: Columns of numbers of one piece for many architectures; numpy arrays or torch tensors.
-Columns = Sequence[Any]
+Columns: TypeAlias = Any
 
 
 class Clock(Protocol):
@@ -78,7 +78,9 @@ class Queue:
     def __init__(self, chosen: Setting) -> None:
         self.chosen = chosen
         known = constants_of(chosen.block)
-        self.dispatch = values_of(chosen.block)["dispatch_us"] * 1e-6 if "dispatch_us" in known else 0.0
+        self.dispatch = (
+            values_of(chosen.block)["dispatch_us"] * 1e-6 if "dispatch_us" in known else 0.0
+        )
         self.unissued = {"dispatch_us": 0.0} if "dispatch_us" in known else None
 
     def features(self, piece: Piece, floor: float) -> Array:
@@ -164,7 +166,9 @@ class CpuClock:
         far: Any = _NEVER
         for piece in columns:
             for start in range(self.HEAD, len(piece), self.ROW):
-                total = total + self._kernel(piece[start : start + self.ROW], far, run, weight_cost, xp)
+                total = total + self._kernel(
+                    piece[start : start + self.ROW], far, run, weight_cost, xp
+                )
             far = piece[2] + piece[3] * far
         return total
 
@@ -187,7 +191,9 @@ class CpuClock:
             self.knots, self.knots[1:], self.costs, self.costs[1:], strict=False
         ):
             if low != high:
-                cost = cost + (xp.clip(distance, left, right) - left) * ((high - low) / (right - left))
+                cost = cost + (xp.clip(distance, left, right) - left) * (
+                    (high - low) / (right - left)
+                )
         return cost
 
     def _evaluate(self, work: Any) -> Times:
@@ -218,7 +224,9 @@ class CpuClock:
         probes = Touches(np.arange(count), np.ones(count), distances, np.zeros(count, bool))
         seconds = self._evaluate(replace(work, **many, touched=probes)).memory
         none = Touches(np.arange(count), np.zeros(count), distances, np.zeros(count, bool))
-        return _broken_line(distances, seconds - self._evaluate(replace(work, **many, touched=none)).memory)
+        return _broken_line(
+            distances, seconds - self._evaluate(replace(work, **many, touched=none)).memory
+        )
 
 
 #: Bytes that are further away than any cache reaches.
@@ -279,8 +287,9 @@ def _broken_line(x: Array, y: Array) -> tuple[list[float], list[float]]:
     same = np.abs(np.diff(slopes)) <= 1e-9 * scale
     runs = np.split(np.arange(len(slopes)), np.flatnonzero(~same) + 1)
     lines = [(slopes[r[0]], y[r[0]] - slopes[r[0]] * x[r[0]]) for r in runs if len(r) > 2]
-    corners = [
-        (b1 - b0) / (a0 - a1) for (a0, b0), (a1, b1) in pairwise(lines) if abs(a0 - a1) > 1e-9 * scale
-    ]
-    knots = [0.0, *corners, _NEVER]
-    return knots, [float(np.interp(k, x, y)) for k in knots]
+    knots, values = [0.0], [lines[0][1]]
+    for (a0, b0), (a1, b1) in pairwise(lines):
+        if abs(a0 - a1) > 1e-9 * scale:
+            knots.append(float((b1 - b0) / (a0 - a1)))
+            values.append(float(a0 * knots[-1] + b0))
+    return [*knots, _NEVER], [*values, float(y[-1])]

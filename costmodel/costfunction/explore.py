@@ -33,7 +33,7 @@ class Survey:
     """What was seen: per traced architecture the number of each piece, 0 where it is absent."""
 
     space: Space
-    progress: Progress = lambda done, left: None
+    progress: Progress = lambda _done, _left: None
     pieces: dict[str, list[Piece | None]] = field(default_factory=dict)
     depends: dict[str, set[int]] = field(default_factory=dict)
     seen: dict[Code, dict[str, int]] = field(default_factory=dict)

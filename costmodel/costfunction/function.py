@@ -226,7 +226,9 @@ def _checked(found: CostFunction, options: Mapping[str, Any]) -> CostFunction:
         exact["peak_activation_bytes"] = int(table.peak_activation_bytes or 0)
         for name, value in exact.items():
             if int(getattr(costs, name)[0]) != value:
-                raise CostModelError(f"{found.space.text}: {name} do not add up; cannot be tabulated")
+                raise CostModelError(
+                    f"{found.space.text}: {name} do not add up; cannot be tabulated"
+                )
         if found.setting is not None and costs.latency_s is not None:
             whole = predict(table, found.setting.hw, **options).latency_s
             if abs(costs.latency_s[0] - whole) > _TOLERANCE * whole:

@@ -70,8 +70,8 @@ def cut(table: CostTable) -> dict[str, Piece]:
         found[part[0].op.name] = Piece(signature, part, before, counts, peak, out)
         before = part
     rest = list(weights.values())
-    signature = tuple((w.shape, w.dtype, w.kind) for w in rest)
-    found[UNREAD] = Piece(signature, (), (), _counts((), rest), 0)
+    unread = tuple((w.shape, w.dtype, w.kind) for w in rest)
+    found[UNREAD] = Piece(unread, (), (), _counts((), rest), 0)
     return found
 
 

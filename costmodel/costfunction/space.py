@@ -76,10 +76,11 @@ class Space:
         """
         if isinstance(choices, Mapping):
             _check_names(self.names, choices)
-            columns = np.broadcast_arrays(*(np.atleast_1d(choices[n]) for n in self.names))
+            given = [np.atleast_1d(choices[n]) for n in self.names]
+            columns = list(np.broadcast_arrays(*given))
         else:
             rows = np.atleast_2d(np.asarray(choices))
-            if rows.ndim != 2 or rows.shape[1] != len(self.names):
+            if rows.shape[1] != len(self.names):
                 raise CostModelError(
                     f"architectures of shape {rows.shape}; give one row each, with "
                     f"{len(self.names)} columns: {', '.join(self.names)}"
@@ -131,7 +132,9 @@ def space_of(
     if not values:
         raise CostModelError(f"{text}: no choices to make; give some, as in {{'width': (16, 24)}}")
     for name in sorted(named - values.keys()):
-        raise CostModelError(f"inputs name {{{name}}}, which is not a choice; add it to the choices")
+        raise CostModelError(
+            f"inputs name {{{name}}}, which is not a choice; add it to the choices"
+        )
     passed = _passed(function, text, tuple(values), named)
     return Space(
         function, text, tuple(values), tuple(values.values()), shapes, frozenset(passed), declared
@@ -142,9 +145,7 @@ def _declares(recipe: Any) -> Callable[[Any], Any]:
     def inputs(module: Any) -> Any:
         found = recipe.inputs(module)
         if found is None or found.kwargs:
-            raise CostModelError(
-                f'{recipe.text} declares no input size; add inputs="1x3x224x224"'
-            )
+            raise CostModelError(f'{recipe.text} declares no input size; add inputs="1x3x224x224"')
         return found.args
 
     return inputs
@@ -163,7 +164,7 @@ def _values(name: str, found: Sequence[int]) -> tuple[int, ...]:
     if not values or len(set(values)) != len(values):
         raise CostModelError(f"choice {name} needs different values, at least one; it has {values}")
     for value in values:
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise CostModelError(f"choice {name}: {value!r} is no integer; choices are integers")
     return tuple(int(value) for value in values)
 

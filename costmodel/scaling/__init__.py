@@ -127,7 +127,7 @@ def scale(
     constants: Constants,
     phis: Sequence[int] = range(8),
     hw: Sequence[str] = (),
-    progress: Progress = lambda text: None,
+    progress: Progress = lambda _: None,
 ) -> Scaling:
     """The members of ``family`` at each phi, its exponents, and their MACs as a polynomial.
 
@@ -150,7 +150,7 @@ def scale(
 
 
 def scale_released(
-    name: str, hw: Sequence[str] = (), progress: Progress = lambda text: None
+    name: str, hw: Sequence[str] = (), progress: Progress = lambda _: None
 ) -> Scaling:
     """The members of a released family (``families.yaml``) at the sizes that they were made for.
 
@@ -177,7 +177,7 @@ def scale_released(
 
 
 def polynomials_of(
-    family: Family, progress: Progress = lambda text: None
+    family: Family, progress: Progress = lambda _: None
 ) -> tuple[dict[str, Polynomial], tuple[str, ...]]:
     """The polynomials of a family, or a note why there are none."""
 

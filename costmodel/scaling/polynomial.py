@@ -95,7 +95,7 @@ def fit(counts: Callable[[Point], Counts]) -> dict[str, Polynomial]:
 
 def _solve(values: Mapping[Point, Fraction]) -> dict[Point, Fraction]:
     """Coefficients of the tensor-product basis: one axis after the other."""
-    current: dict[tuple[int, ...], Fraction] = dict(values)
+    current: dict[tuple[int, ...], Fraction] = {tuple(k): v for k, v in values.items()}
     for axis, (powers, places) in enumerate(zip(_POWERS, _AT, strict=True)):
         inverse = _inverse([[Fraction(x) ** p for p in powers] for x in places])
         rest = {key[:axis] + key[axis + 1 :] for key in current}

@@ -62,9 +62,7 @@ class Search:
         }
 
 
-def search(
-    family: Family, hw: Sequence[str] = (), progress: Progress = lambda text: None
-) -> Search:
+def search(family: Family, hw: Sequence[str] = (), progress: Progress = lambda _: None) -> Search:
     """Build every point of the grid whose nominal factor is between 1.5 and 3, and cost it."""
     devices = _devices(hw)
     base = family.table(1.0, 1.0, family.size)

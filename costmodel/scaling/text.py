@@ -16,8 +16,9 @@ def report(found: Scaling) -> str:
     head = ["phi", "size", "MACs", "ratio", "2^phi", "d·w²·r²", "depthwise", "params", *devices]
     lines = [
         [str(row.phi), str(row.resolution), f"{row.macs / 1e6:,.1f} M", f"{row.ratio:.3f}",
-         f"{row.two_to_phi:g}", f"{row.coefficient_ratio:.3f}", f"{100 * row.depthwise_share:.1f} %",
-         f"{row.params / 1e6:.2f} M", *(seconds(row.latency_s[d]) for d in devices)]
+         f"{row.two_to_phi:g}", f"{row.coefficient_ratio:.3f}",
+         f"{100 * row.depthwise_share:.1f} %", f"{row.params / 1e6:.2f} M",
+         *(seconds(row.latency_s[d]) for d in devices)]
         for row in found.rows
     ]  # fmt: skip
     parts = [found.title, "", *columns([head, *lines])]
@@ -26,7 +27,8 @@ def report(found: Scaling) -> str:
     total = found.total
     if total is not None:
         shares = [
-            [kind, f"{100 * p.total / total.total:.1f} %", *(f"{p.exponent(i):.2f}" for i in range(3))]
+            [kind, f"{100 * p.total / total.total:.1f} %",
+             *(f"{p.exponent(i):.2f}" for i in range(3))]
             for kind, p in sorted(found.polynomials.items(), key=lambda item: -item[1].total)
         ]  # fmt: skip
         whole = ["network", "100.0 %", *(f"{total.exponent(i):.2f}" for i in range(3))]
@@ -37,8 +39,8 @@ def report(found: Scaling) -> str:
         parts += ["with d, w, r multiples of the base; exact, checked at points not used to solve"]
     if found.why:
         worst = max(found.rows, key=lambda r: abs(r.ratio / r.coefficient_ratio - 1))
-        parts += ["", f"MACs grow by other factors than the coefficients say (phi = {worst.phi}: "
-                  f"{worst.ratio:.3f} for {worst.coefficient_ratio:.3f}): {found.why}."]  # fmt: skip
+        example = f"phi = {worst.phi}: {worst.ratio:.3f} for {worst.coefficient_ratio:.3f}"
+        parts += ["", f"MACs grow by other factors than d·w²·r² says ({example}): {found.why}."]
     parts += [f"note: {note}" for note in found.notes]
     return "\n".join(parts) + "\n"
 
@@ -48,8 +50,8 @@ def verdict(found: Scaling) -> str:
     constants = found.constants
     assert constants is not None
     nominal = (
-        f"alpha·beta²·gamma² = {constants.depth:g}·{constants.width:g}²·{constants.resolution:g}² = "
-        f"{constants.factor:.4f}"
+        f"alpha·beta²·gamma² = {constants.depth:g}·{constants.width:g}²·"
+        f"{constants.resolution:g}² = {constants.factor:.4f}"
     )
     word = "close to 2" if constants.doubles else "NOT close to 2: the cost does not double"
     first, last = found.rows[0], found.rows[-1]

@@ -26,7 +26,7 @@ def sweep(
     dtypes: Sequence[str] = ("",),
     runner: Runner | None = None,
     retry: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = lambda _done, _total: None,
 ) -> list[Row]:
     """Analyse every network on every device in every dtype, and write ``path``.
 

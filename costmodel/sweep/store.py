@@ -95,7 +95,9 @@ def read(path: str | Path) -> list[Row]:
     except FileNotFoundError:
         raise CostModelError(f"{path}: no such file; make one with costmodel sweep") from None
     except ImportError as error:
-        raise CostModelError(f"reading {path} needs {error.name}: install costmodel[sweep]") from None
+        raise CostModelError(
+            f"reading {path} needs {error.name}: install costmodel[sweep]"
+        ) from None
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise CostModelError(f"{path} is no file of costmodel sweep: {reason}") from error
