@@ -1,0 +1,276 @@
+"""The machine models of CPUs, accelerators and phone GPUs: right in kind, whatever the constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from costmodel.execution import kernels_of
+from costmodel.execution.kernel import Access, Kernel
+from costmodel.hardware import cpu_peak, load_profile, profile_names
+from costmodel.hardware.catalog import core
+from costmodel.hardware.schema import CpuEngine, NpuEngine, Profile
+from costmodel.machine.caches import hits, touches
+from costmodel.machine.constants import blocks, values_of
+from costmodel.machine.times import Times
+from costmodel.roofline import Setting, setting, times_of
+from costmodel.rules.geometry import Geometry
+from costmodel.table import CostTable, cost
+from costmodel.tracer import trace
+
+MOBILE_BLOCKS = (
+    "cpu/ncnn", "cpu/tflite", "cpu/paddle-lite", "cpu/onnxruntime", "npu/npu", "gpu/ncnn",
+    "gpu/tflite",
+)  # fmt: skip
+ARM = [
+    name
+    for name in profile_names()
+    if isinstance(cpu := load_profile(name).engines.get("cpu"), CpuEngine)
+    and core(cpu.clusters[0].core).isa.startswith("armv8")
+]
+ENGINES = [
+    (name, engine)
+    for name in profile_names()
+    for engine, unit in load_profile(name).engines.items()
+    if (engine == "cpu" and name in ARM) or isinstance(unit, NpuEngine)
+]
+
+
+@cache
+def _network() -> CostTable:
+    """Dense, depthwise, pointwise, residual, pooled and fully connected: small, but of each kind."""
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU())
+            self.wide = nn.Sequential(nn.Conv2d(32, 32, 3, 1, 1), nn.BatchNorm2d(32), nn.ReLU())
+            self.deep = nn.Sequential(
+                nn.Conv2d(32, 32, 3, 1, 1, groups=32), nn.Hardswish(), nn.Conv2d(32, 64, 1)
+            )
+            self.head = nn.Linear(64, 1000)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.stem(x)
+            x = self.deep(x + self.wide(x))
+            return self.head(x.mean((2, 3)))
+
+    with torch.device("meta"):
+        return cost(trace(Net().eval(), (torch.empty(1, 3, 96, 96),)))
+
+
+def _run(chosen: Setting) -> tuple[list[Kernel], Times]:
+    kernels = kernels_of(_network().rows, chosen.execution, chosen.format)
+    return kernels, times_of(kernels, chosen)
+
+
+def _latency(chosen: Setting) -> float:
+    return float(_run(chosen)[1].latency.sum())
+
+
+def _setting(name: str, engine: str, **options: Any) -> Setting:
+    execution = "npu" if engine == "npu" else options.pop("execution", "ncnn")
+    dtype = None
+    if engine == "npu":
+        unit = load_profile(name).engines[engine]
+        assert isinstance(unit, NpuEngine)
+        dtype = "fp16" if "fp16" in unit.matrix_tflops else "int8"
+    return setting(f"{name}:{engine}", execution=execution, dtype=dtype, **options)
+
+
+def _changed(chosen: Setting, change: Callable[[Profile], Profile]) -> Setting:
+    return replace(chosen, profile=change(chosen.profile))
+
+
+def _slower_memory(profile: Profile) -> Profile:
+    memory = profile.memory.model_copy(update={"gb_per_s": profile.memory.gb_per_s / 2})
+    engines = {
+        name: unit.model_copy(
+            update={"memory": unit.memory.model_copy(
+                update={"gb_per_s": unit.memory.gb_per_s / 2})}
+        )
+        if getattr(unit, "memory", None) is not None
+        else unit
+        for name, unit in profile.engines.items()
+    }  # fmt: skip
+    return profile.model_copy(update={"memory": memory, "engines": engines})
+
+
+def _slower_arithmetic(profile: Profile) -> Profile:
+    engines = dict(profile.engines)
+    for name, unit in profile.engines.items():
+        if isinstance(unit, CpuEngine):
+            clusters = [
+                c.model_copy(update={
+                    "clock_ghz": c.clock_ghz / 2,
+                    "all_core_ghz": c.all_core_ghz / 2 if c.all_core_ghz else None,
+                })
+                for c in unit.clusters
+            ]  # fmt: skip
+            engines[name] = unit.model_copy(update={"clusters": clusters})
+        elif isinstance(unit, NpuEngine):
+            slow = {dtype: rate / 2 for dtype, rate in unit.matrix_tflops.items()}
+            engines[name] = unit.model_copy(update={"matrix_tflops": slow})
+    return profile.model_copy(update={"engines": engines})
+
+
+@pytest.mark.parametrize(("name", "engine"), ENGINES)
+def test_slower_hardware_is_never_faster(name: str, engine: str) -> None:
+    chosen = _setting(name, engine)
+    latency = _latency(chosen)
+    assert _latency(_changed(chosen, _slower_memory)) >= latency
+    assert _latency(_changed(chosen, _slower_arithmetic)) > latency
+
+
+@pytest.mark.parametrize(("name", "engine"), ENGINES)
+def test_no_kernel_beats_a_roof(name: str, engine: str) -> None:
+    chosen = _setting(name, engine)
+    kernels, times = _run(chosen)
+    peak = (
+        cpu_peak(chosen.profile, engine, chosen.format, chosen.threads)  # type: ignore[arg-type]
+        if engine == "cpu"
+        else chosen.profile.engines[engine].matrix_tflops[chosen.dtype] * 1e12  # type: ignore
+    )
+    flops = np.array([2 * kernel.macs for kernel in kernels])
+    assert (times.latency >= flops / peak * (1 - 1e-9)).all()
+    assert (times.latency >= np.maximum(times.compute, times.memory) * (1 - 1e-9)).all()
+    assert (times.overhead >= 0).all()
+    assert np.isfinite(times.latency).all()
+
+
+@pytest.mark.parametrize("name", ARM)
+@pytest.mark.parametrize("execution", ["ncnn", "tflite", "paddle-lite"])
+def test_equal_cores_share_the_work(name: str, execution: str) -> None:
+    # More threads on the cluster of the fastest cores cost no more than forking them.
+    cpu = load_profile(name).engines["cpu"]
+    assert isinstance(cpu, CpuEngine)
+    first = cpu.clusters[0]
+    fork = values_of(f"cpu/{execution}")["fork_cycles"] / (first.clock_ghz * 1e9)
+    runs = [
+        _run(_setting(name, "cpu", execution=execution, threads=n))
+        for n in range(1, first.count + 1)
+    ]
+    for (kernels, fewer), (_, more) in zip(runs, runs[1:], strict=False):
+        assert more.latency.sum() <= fewer.latency.sum() + len(kernels) * fork * (1 + 1e-9)
+
+
+def test_a_slow_core_holds_an_even_split_back() -> None:
+    # Two Cortex-A72 alone against two with two A53: each of four gets a quarter.
+    alone, mixed = (_run(_setting("rk3399", "cpu", threads=n))[1] for n in (2, 4))
+    assert mixed.compute.sum() > alone.compute.sum() * 0.8
+
+
+def test_int8_gains_from_the_dot_product_only() -> None:
+    def ratio(name: str) -> float:
+        kernels = {
+            dtype: setting(name, execution="tflite", dtype=dtype, threads=1)
+            for dtype in ("fp32", "int8")
+        }
+        compute = {d: _run(chosen)[1].compute.sum() for d, chosen in kernels.items()}
+        return float(compute["fp32"] / compute["int8"])
+
+    assert ratio("rpi5") > 2.0 > ratio("rpi4") > 0.5
+
+
+# -- caches ---------------------------------------------------------------------------------------
+
+
+def _copy(source: int, target: int, nbytes: int) -> Kernel:
+    return Kernel(("k",), "", "movement", "move", "fp32", 0, 0, (Access(source, nbytes),),
+                  (Access(target, nbytes),))  # fmt: skip
+
+
+def test_what_was_just_written_is_as_far_as_its_writer() -> None:
+    found = touches([_copy(0, 1, 100), _copy(1, 2, 100)])
+    # The first input comes from the previous run; the second was written 200 bytes ago.
+    assert found.distance.tolist() == [200.0, 200.0, 200.0, 200.0]
+    far = touches([_copy(0, 1, 100), _copy(5, 6, 1000), _copy(1, 2, 100)])
+    assert far.distance[4] == 2000.0  # the footprint bounds it: nothing is further away
+
+
+def test_weights_return_after_the_whole_network() -> None:
+    kernels = [
+        replace(_copy(i, i + 1, 10), reads=(Access(i, 10), Access(100 + i, 1000, True)))
+        for i in range(4)
+    ]
+    found = touches(kernels)
+    assert (found.distance[found.weight] >= 4000).all()
+    assert (found.distance[~found.weight] <= 4030).all()
+
+
+@given(st.lists(st.floats(0, 1e9), min_size=1), st.floats(1, 1e9), st.floats(1, 4))
+def test_a_larger_cache_holds_more(far: Sequence[float], capacity: float, factor: float) -> None:
+    distance = np.array(far)
+    small, large = hits(distance, capacity), hits(distance, capacity * factor)
+    assert (large >= small).all()
+    assert ((small >= 0) & (small <= 1)).all()
+    assert (hits(distance, 0.0) == 0).all()
+    assert (small[distance <= capacity] == 1).all()
+
+
+# -- accelerators ---------------------------------------------------------------------------------
+
+
+def _product(groups: int, m: int, n: int, k: int, kind: str = "conv") -> Kernel:
+    geometry = Geometry(kind, groups, m, n, k, (1, 1), (1, 1), (1, 1), ())  # type: ignore[arg-type]
+    macs = groups * m * n * k
+    return Kernel(("p",), "", "convolution", "matrix", "fp16", macs, 0, (Access(0, 8),),
+                  (Access(1, 8),), geometry)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "filled"),
+    [
+        ((1, 64, 32, 32), 64 * 32 * 32),  # whole blocks
+        ((1, 64, 33, 32), 64 * 64 * 32),  # one channel more opens a block
+        ((1, 64, 32, 3), 64 * 32 * 32),  # three input channels fill as many as thirty-two
+        ((8, 64, 4, 4), 64 * 32 * 32),  # eight groups of four share one block, off-diagonal empty
+        ((2, 64, 32, 32), 2 * 64 * 32 * 32),  # wide groups do not
+    ],
+)
+def test_blocks_of_the_matrix_engine(shape: tuple[int, int, int, int], filled: int) -> None:
+    from costmodel.machine.npu import work_of
+
+    assert work_of([_product(*shape)]).matrix.tolist() == [filled]
+
+
+def test_side_by_side_costs_an_accelerator_nothing_in_floating_point() -> None:
+    from costmodel.machine.npu import work_of
+
+    joined = _copy(0, 1, 4096)
+    assert work_of([replace(joined, dtype="fp16")]).copied.tolist() == [0.0]
+    assert work_of([replace(joined, dtype="int8")]).copied.tolist() == [8192.0]
+    assert work_of([replace(joined, dtype="fp16", strided=True)]).copied.tolist() == [4096.0]
+
+
+# -- constants ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", MOBILE_BLOCKS)
+def test_constants_are_physical(block: str) -> None:
+    constants = blocks()[block]
+    assert 5 <= len(constants) <= 10
+    for constant in constants.values():
+        assert constant.low <= constant.value <= constant.high
+        assert constant.low >= 0
+        assert constant.meaning and constant.fixed_on
+        for value in (*constant.without.values(), constant.prior or constant.low):
+            assert constant.low <= value <= constant.high
+        if constant.name.endswith("_efficiency"):
+            assert 0 < constant.value <= 1 and constant.high <= 1
+
+
+@pytest.mark.parametrize("block", MOBILE_BLOCKS[:4])
+def test_every_device_can_be_left_out(block: str) -> None:
+    constants = blocks()[block].values()
+    for device in {d for constant in constants for d in constant.fixed_on}:
+        assert all(constant.ignoring(device) is not None for constant in constants)
