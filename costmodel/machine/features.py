@@ -1,16 +1,16 @@
-"""Kernels as arrays: one number a kernel, so that a whole run is timed by a few numpy operations."""
+"""Kernels as arrays: one number a kernel, so that numpy times a whole run at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from costmodel.execution.kernel import Kernel, nbytes
 from costmodel.machine.times import Array
+from costmodel.rules.geometry import Geometry
 
 Mask = NDArray[np.bool_]
 
@@ -37,12 +37,12 @@ class Features:
     window: Array
     stride: Array
     steps: Array
+    patches: Array
     dispatches: Array
     strided: Mask
     kind: NDArray[np.str_]
     family: NDArray[np.str_]
     dtype: NDArray[np.str_]
-    extra: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.macs)
@@ -87,12 +87,28 @@ def features_of(kernels: Sequence[Kernel]) -> Features:
         window=column([e[5] for e in extents]),
         stride=column([e[6] for e in extents]),
         steps=column([e[7] for e in extents]),
+        patches=column([_patches(k.geometry) for k in kernels]),
         dispatches=column([k.dispatches for k in kernels]),
         strided=np.array([k.strided for k in kernels], dtype=bool),
         kind=np.array([k.geometry.kind if k.geometry else k.unit for k in kernels], dtype=str),
         family=np.array([k.family for k in kernels], dtype=str),
         dtype=np.array([k.dtype for k in kernels], dtype=str),
     )
+
+
+#: Winograd computes squares of this many outputs in each direction.
+PATCH = 4
+
+
+def _patches(geometry: Geometry | None) -> float:
+    """Squares of ``PATCH`` x ``PATCH`` outputs that cover a convolution's output, all samples."""
+    if geometry is None or not geometry.spatial:
+        return 0.0
+    covered = exact = 1.0
+    for extent in geometry.spatial:
+        covered *= -(-extent // PATCH)
+        exact *= extent
+    return float(geometry.m) / exact * covered
 
 
 def _extents(kernel: Kernel) -> tuple[float, ...]:
