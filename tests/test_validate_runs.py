@@ -177,7 +177,7 @@ def test_every_public_run_file_is_read_whole() -> None:
         runs, skipped = read(path)
         pairs, unknown = settings_of(runs)
         assert not skipped, path
-        # ncnn has no int8 on GPUs and goes to the host's CPU, which a graphics card's profile lacks.
+        # ncnn's int8 on a graphics card runs on the host's CPU, which the profile lacks.
         strange = {item.why for item in unknown if not item.why.startswith("ncnn runs int8")}
         assert not strange, path
         rows += len(pairs)
