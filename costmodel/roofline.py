@@ -12,7 +12,7 @@ from costmodel.execution.formats import AMP
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy, resolve
 from costmodel.hardware.catalog import core
-from costmodel.hardware.schema import CpuEngine, Profile
+from costmodel.hardware.schema import CpuEngine, GpuEngine, NpuEngine, Profile
 from costmodel.machine.constants import values_of
 from costmodel.machine.residuals import residual_of
 from costmodel.machine.times import Timer, Times
@@ -86,10 +86,11 @@ def setting(
     if execution is None:
         execution = default.execution if default else _usual_execution(kind, profile)
     if dtype is None:
-        dtype = default.dtype if default else ("fp16" if kind == "npu" else "fp32")
+        dtype = default.dtype if default else _usual_dtype(profile.engines[engine])
     known = module_of(execution).DTYPES
     if dtype not in known:
         raise CostModelError(f"{execution} has no dtype {dtype!r}; choose {', '.join(known)}")
+    _refuse_missing(profile, engine, dtype)
     engine = engine_for(execution, dtype, profile, engine)
     if engine != resolve(hw)[1]:
         kind, default = profile.engines[engine].kind, None
@@ -103,6 +104,22 @@ def setting(
         layout or (default.layout if default else profile.default.layout),
         threads,
     )
+
+
+def _usual_dtype(engine: CpuEngine | GpuEngine | NpuEngine) -> str:
+    if isinstance(engine, NpuEngine):
+        return "fp16" if "fp16" in engine.matrix_tflops else next(iter(engine.matrix_tflops))
+    return "fp32"
+
+
+def _refuse_missing(profile: Profile, name: str, dtype: str) -> None:
+    """An accelerator has no slower way to compute in a format that it lacks."""
+    engine = profile.engines[name]
+    if isinstance(engine, NpuEngine) and AMP.get(dtype, dtype) not in engine.matrix_tflops:
+        has = ", ".join(engine.matrix_tflops)
+        raise CostModelError(
+            f"{profile.name}:{name} has no {dtype}; it computes in {has} (--dtype)"
+        )
 
 
 def _usual_execution(kind: str, profile: Profile) -> str:
@@ -169,7 +186,8 @@ def _prediction(
 ) -> Prediction:
     latency = float(times.latency.sum())
     residual = residual_of(chosen, "calibrated" if calibration else "datasheet")
-    notes = [] if complete else ["ops without a cost rule are missing from the latency"]
+    notes = _substitutions(chosen)
+    notes += [] if complete else ["ops without a cost rule are missing from the latency"]
     joules = _energy(kernels, latency, chosen)
     return Prediction(
         hw=chosen.hw,
@@ -188,6 +206,21 @@ def _prediction(
         kernels=tuple(_kernel_times(kernels, times)),
         notes=tuple(notes),
     )
+
+
+def _substitutions(chosen: Setting) -> list[str]:
+    """What happens instead where the engine has no arithmetic of its own for the dtype."""
+    engine = chosen.profile.engines[chosen.engine]
+    dtype = AMP.get(chosen.dtype, chosen.dtype)
+    if isinstance(engine, CpuEngine):
+        has = set(core(engine.clusters[0].core).flops_per_cycle)
+    elif isinstance(engine, GpuEngine):
+        has = {*engine.vector_tflops, *engine.matrix_tflops}
+    else:
+        return []
+    if dtype in has or dtype == "fp32":
+        return []
+    return [f"{chosen.hw} has no {dtype} arithmetic: stored as {dtype}, computed as fp32"]
 
 
 def _kernel_times(kernels: Sequence[Kernel], times: Times) -> list[KernelTime]:
@@ -220,7 +253,7 @@ def _energy(
     """Joules, low, typical and high: arithmetic, traffic to main memory, and rest power x time."""
     figures = energy(chosen.profile, chosen.engine)
     dtype = AMP.get(chosen.dtype, chosen.dtype)
-    per_mac = figures.pj_per_mac.get(dtype) or figures.pj_per_mac["fp32"]  # type: ignore[call-overload]
+    per_mac = figures.pj_per_mac.get(dtype) or next(iter(figures.pj_per_mac.values()))  # type: ignore[call-overload]
     macs = sum(k.macs for k in kernels)
     ops = sum(k.ops for k in kernels)
     moved = sum(k.nbytes for k in kernels)

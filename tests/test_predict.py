@@ -1,0 +1,265 @@
+"""Predictions are right in kind on every profile: physics that no constant may break."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from costmodel.errors import CostModelError
+from costmodel.execution import compiled, eager, kernels_of
+from costmodel.hardware import load_profile, profile_names
+from costmodel.hardware.schema import CpuEngine, GpuEngine
+from costmodel.machine import gpu
+from costmodel.machine.constants import blocks, values_of
+from costmodel.machine.features import features_of
+from costmodel.roofline import Setting, predict, setting, timer_of, times_of
+from costmodel.table import CostTable, cost
+from costmodel.tracer import trace
+
+SETTINGS = [
+    f"{name}:{engine}" for name in profile_names() for engine in sorted(load_profile(name).engines)
+]
+
+
+class Separable(nn.Module):
+    """A stem, a depthwise-separable pair, attention-free: every kind of kernel but few of them."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, stride=2, padding=1)
+        self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.pointwise = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.head = nn.Linear(4 * width, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.depthwise(self.stem(x))))
+        return self.head(torch.relu(self.pointwise(x)).mean((2, 3)))
+
+
+def table_of(model: nn.Module, *shape: int) -> CostTable:
+    return cost(trace(model.to("meta"), (torch.empty(*shape, device="meta"),)))
+
+
+@pytest.fixture(scope="module")
+def table() -> CostTable:
+    return table_of(Separable(), 4, 3, 64, 64)
+
+
+def latency(table: CostTable, chosen: Setting) -> float:
+    kernels = kernels_of(table.rows, chosen.execution, chosen.dtype)
+    return float(times_of(kernels, chosen).latency.sum())
+
+
+@pytest.mark.parametrize("hw", SETTINGS)
+def test_every_engine_predicts_with_shares_that_add_up(table: CostTable, hw: str) -> None:
+    prediction = predict(table, hw)
+    assert prediction.latency_s > 0
+    assert prediction.interval_s[0] < prediction.latency_s < prediction.interval_s[1]
+    assert sum(prediction.bound.values()) == pytest.approx(1.0)
+    assert sum(k.latency_s for k in prediction.kernels) == pytest.approx(prediction.latency_s)
+    assert prediction.energy_j is not None
+    assert prediction.energy_interval_j is not None
+    low, high = prediction.energy_interval_j
+    assert 0 < low <= prediction.energy_j <= high
+    # A kernel is never faster than its arithmetic or its traffic alone, up to what overlaps.
+    for kernel in prediction.kernels:
+        assert kernel.latency_s >= max(kernel.compute_s, kernel.memory_s) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("hw", SETTINGS)
+def test_less_bandwidth_is_never_faster(table: CostTable, hw: str) -> None:
+    chosen = setting(hw)
+    memory = chosen.profile.memory
+    halved = memory.model_copy(update={"gb_per_s": memory.gb_per_s / 2})
+    slower = chosen.profile.model_copy(update={"memory": halved})
+    assert latency(table, replace(chosen, profile=slower)) >= latency(table, chosen) * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("hw", SETTINGS)
+def test_a_lower_peak_is_never_faster(table: CostTable, hw: str) -> None:
+    chosen = setting(hw)
+    engine = chosen.profile.engines[chosen.engine]
+    if isinstance(engine, CpuEngine):
+        clusters = [
+            c.model_copy(
+                update={
+                    "clock_ghz": c.clock_ghz / 2,
+                    "all_core_ghz": c.all_core_ghz / 2 if c.all_core_ghz else None,
+                }
+            )
+            for c in engine.clusters
+        ]
+        weaker = engine.model_copy(update={"clusters": clusters})
+    else:
+        halved = {
+            name: {dtype: rate / 2 for dtype, rate in getattr(engine, name).items()}
+            for name in ("vector_tflops", "matrix_tflops")
+        }
+        if isinstance(engine, GpuEngine):  # the power limit must not give back what we take
+            halved["vector_tflops"] = {k: v / 4 for k, v in engine.vector_tflops.items()}
+        weaker = engine.model_copy(update=halved)
+    engines = {**chosen.profile.engines, chosen.engine: weaker}
+    slower = chosen.profile.model_copy(update={"engines": engines})
+    assert latency(table, replace(chosen, profile=slower)) >= latency(table, chosen) * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("hw", ["pixel8", "rpi4", "rtx4090", "a100-sxm-80gb", "i9-10940x"])
+def test_a_larger_batch_is_never_faster(hw: str) -> None:
+    times = [predict(table_of(Separable(), n, 3, 64, 64), hw).latency_s for n in (1, 2, 8, 64)]
+    assert times == sorted(times)
+
+
+def test_depthwise_is_memory_bound_and_its_pointwise_partner_compute_bound() -> None:
+    """3x3 depthwise: 9 MACs for each element moved. 1x1, 512 to 512: 512 MACs for each."""
+
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.depthwise = nn.Conv2d(512, 512, 3, padding=1, groups=512, bias=False)
+            self.pointwise = nn.Conv2d(512, 512, 1, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.pointwise(self.depthwise(x))
+
+    prediction = predict(table_of(Pair(), 256, 512, 14, 14), "rtx4090", dtype="fp16", layout="nhwc")
+    bounds = {kernel.family: kernel.bound for kernel in prediction.kernels}
+    assert bounds == {"depthwise": "memory", "pointwise": "compute"}
+
+
+def test_batch_one_on_a_server_gpu_is_bound_by_its_host() -> None:
+    prediction = predict(table_of(Separable(), 1, 3, 64, 64), "v100-sxm2-16gb")
+    assert prediction.bound["overhead"] > 0.9
+
+
+def test_fewer_threads_are_never_faster(table: CostTable) -> None:
+    # Cores of one cluster: more of them never slow a kernel by more than waking them costs.
+    one, four = (predict(table, "rpi4", threads=n).latency_s for n in (1, 4))
+    assert four < one
+
+
+def test_no_efficiency_exceeds_one_and_no_overhead_is_negative() -> None:
+    for block, constants in blocks().items():
+        for name, constant in constants.items():
+            assert constant.low <= constant.value <= constant.high, (block, name)
+            assert constant.low >= 0, (block, name)
+            assert constant.meaning, (block, name)
+            if name.endswith(("efficiency", "share")):
+                assert constant.high <= 1, (block, name)
+
+
+def test_the_host_holds_back_a_queue_that_drains() -> None:
+    """Kernels of 1 s issued every 2 s end at 3, 5, 7; of 3 s, the device is the bottleneck."""
+    issued = np.array([2.0, 4.0, 6.0])
+    assert np.cumsum(gpu.after_host(np.full(3, 1.0), issued)).tolist() == [3, 5, 7]
+    assert np.cumsum(gpu.after_host(np.full(3, 3.0), issued)).tolist() == [5, 8, 11]
+
+
+def test_a_wave_more_costs_a_wave_more() -> None:
+    """With one 32x32 tile a multiprocessor, 133 tiles on 132 of them take two waves."""
+    constants = {"matrix_efficiency": 1.0, "tile_reload": 0.0}
+
+    def seconds(groups: float) -> float:
+        one = np.array([1.0])
+        return float(
+            gpu.product_seconds(
+                32 * one, 32 * one, 64 * one, groups * one, 132, 1e12 * one, constants
+            )[0]
+        )
+
+    assert seconds(133) == pytest.approx(2 * seconds(132))
+    # 2 x 32 x 32 x 64 FLOPs at 1e12/132 FLOP/s.
+    assert seconds(132) == pytest.approx(2 * 32 * 32 * 64 / (1e12 / 132))
+
+
+def test_winograd_takes_over_where_channels_are_many() -> None:
+    """F(4x4, 3x3) needs 36 products where the direct way needs 144: up to four times fewer."""
+    wide = table_of(nn.Conv2d(512, 512, 3, padding=1, bias=False), 32, 512, 28, 28)
+    strided = table_of(nn.Conv2d(512, 512, 3, stride=2, padding=1, bias=False), 32, 512, 28, 28)
+    constants = values_of("server-gpu/eager")
+
+    def compute(table: CostTable) -> float:
+        chosen = setting("v100-sxm2-16gb", dtype="fp32", execution="eager")
+        kernels = kernels_of(table.rows, "eager", "fp32")
+        return float(timer_of(kernels, chosen)(constants).compute.sum())
+
+    # The strided one has a quarter of the MACs and no Winograd: 4x less work, barely less time.
+    assert compute(wide) < 2 * compute(strided)
+
+
+def test_autocast_inserts_the_casts_that_the_framework_does() -> None:
+    """Linear in fp16 from fp32: input and both weights are cast; a layer norm returns to fp32."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8))
+    names = [k.names[0] for k in eager.kernels(table_of(model, 2, 8).rows, "amp-fp16")]
+    assert names == [
+        "0.linear.cast", "0.linear.cast", "0.linear.cast", "0.linear",
+        "1.layer_norm.cast", "1.layer_norm",
+        "2.linear.cast", "2.linear.cast", "2.linear.cast", "2.linear",
+    ]  # fmt: skip
+
+
+def test_inductor_fuses_what_lies_between_products() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+            self.norm = nn.BatchNorm2d(16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(self.norm(self.conv(x))) + x
+
+    table = table_of(Block(), 2, 16, 8, 8)
+    launched = compiled.kernels(table.rows, "fp32")
+    assert [k.names for k in launched] == [
+        ("conv.conv2d",),
+        ("norm.batch_norm", "relu", "add"),
+    ]
+    # 2 x 16 x 8 x 8 floats: the convolution's output and x in, the sum out; four norm vectors.
+    plane = 2 * 16 * 8 * 8 * 4
+    assert launched[1].nbytes == 3 * plane + 4 * 16 * 4
+
+
+def test_fusion_makes_no_cycle() -> None:
+    """y = relu(x); z = conv(y) + y: the addition can't join the kernel that feeds the conv."""
+
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 1, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.relu(x)
+            return torch.sigmoid(y) + self.conv(y)
+
+    launched = compiled.kernels(table_of(Loop(), 1, 4, 4, 4).rows, "fp32")
+    names = [k.names for k in launched]
+    assert names == [("relu", "sigmoid"), ("conv.conv2d",), ("add",)]
+
+
+def test_reuse_distance_counts_what_moved_in_between(table: CostTable) -> None:
+    run = features_of(kernels_of(table.rows, "eager", "fp32"))
+    distance = run.near[0][1]
+    seen = distance[np.isfinite(distance)]
+    assert (seen >= run.near[0][0][np.isfinite(distance)]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"hw": "pixel88"}, "pixel8"),
+        ({"hw": "pixel8:tpu"}, "cpu"),
+        ({"hw": "pixel8", "execution": "torchscript"}, "unknown execution"),
+        ({"hw": "rtx4090", "dtype": "fp12"}, "no dtype"),
+        ({"hw": "rtx4090", "calibration": {"warp_speed": 1.0}}, "warp_speed"),
+        ({"hw": "rtx4090", "calibration": {"matrix_efficiency": 1.3}}, "no machine does that"),
+    ],
+)
+def test_bad_settings_say_what_and_where(
+    table: CostTable, options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(CostModelError, match=words):
+        predict(table, **options)  # type: ignore[arg-type]
