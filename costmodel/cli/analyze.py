@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +29,12 @@ POSITIVE = click.IntRange(min=1)
     help="Input shape, as 1x3x224x224 or int64:1x128; repeatable.",
 )
 @click.option("--batch", type=POSITIVE, metavar="N", help="Leading dimension of the inputs.")
-@click.option("--hw", metavar="NAME[:ENGINE]", help="Predict latency on this device.")
+@click.option(
+    "--hw",
+    multiple=True,
+    metavar="NAME[:ENGINE]",
+    help="Predict latency on this device; repeatable for --format html.",
+)
 @click.option("--dtype", metavar="D", help="Arithmetic of the prediction, as fp16.")
 @click.option("--execution", metavar="E", help="How it runs, as eager, compiled or tflite.")
 @click.option("--layout", metavar="L", help="Memory layout, nchw or nhwc.")
@@ -48,6 +51,7 @@ def analyze(
     /,
     target: str,
     inputs: tuple[str, ...],
+    hw: tuple[str, ...],
     form: str,
     by: Any,
     depth: int | None,
@@ -60,13 +64,16 @@ def analyze(
     TARGET is FILE.py, FILE.py:NAME(width=0.5), package.module:NAME, timm:NAME,
     torchvision:NAME, hf:CONFIG_DIR, hf:BertConfig or FILE.pt2.
     """
+    options["hw"] = hw[0] if hw else None
+    if len(hw) > 1 and form != "html":
+        raise CostModelError("only a page shows several devices; give one --hw or --format html")
     _check_device(options)
     from costmodel.api import analyze as run
 
     # What the model's own code prints must not end up in the data.
     with contextlib.redirect_stdout(sys.stderr):
         report = run(target, inputs or None, **options)
-    _put(report, form, by, depth, output)
+    _put(report, form, by, depth, output, hw)
     if strict and not report.complete:
         names = ", ".join(f"{item.op} ({item.count} ×)" for item in report.unsupported)
         click.echo(f"costmodel: no cost rule for {names}; totals are lower bounds", err=True)
@@ -81,7 +88,9 @@ def _check_device(options: dict[str, Any]) -> None:
                 raise CostModelError(f"--{name} is about a device; add --hw NAME")
 
 
-def _put(report: Report, form: str, by: Any, depth: int | None, output: str | None) -> None:
+def _put(
+    report: Report, form: str, by: Any, depth: int | None, output: str | None, hw: tuple[str, ...]
+) -> None:
     if form == "table" and output is None and sys.stdout.isatty():
         from rich.console import Console
 
@@ -89,14 +98,14 @@ def _put(report: Report, form: str, by: Any, depth: int | None, output: str | No
 
         render(report, Console(highlight=False), by or "module", depth)
         return
-    text = _text(report, form, by, depth)
+    text = _text(report, form, by, depth, hw)
     if output is None:
         click.echo(text, nl=False)
     else:
         write_atomic(output, text)
 
 
-def _text(report: Report, form: str, by: Any, depth: int | None) -> str:
+def _text(report: Report, form: str, by: Any, depth: int | None, hw: tuple[str, ...]) -> str:
     from costmodel.report import formats, terminal
 
     match form:
@@ -108,8 +117,7 @@ def _text(report: Report, form: str, by: Any, depth: int | None) -> str:
         case "markdown":
             return formats.to_markdown(report, by or "module", depth)
         case "html":
-            if find_spec("costmodel.report.html") is None:
-                raise CostModelError("this build has no HTML page; use --format markdown")
-            page: str = import_module("costmodel.report.html").render(report)
-            return page
+            from costmodel.report.html import render as page
+
+            return page(report, hw[1:] or None)
     return terminal.text(report, by or "module", depth)

@@ -133,7 +133,7 @@ def _put(
     if style.suffix(output) == "html":
         from costmodel.report.html import roofline_page
 
-        write_atomic(output, roofline_page(panels, dark=dark))
+        write_atomic(output, roofline_page(panels))
         return
     style.save(
         picture.draw(panels, columns=columns, dark=dark, overlay=overlay, labelled=labels), output

@@ -65,10 +65,10 @@ def memory_roofs(chosen: Setting) -> list[Roof]:
     found = [Roof(("DRAM",), memory.gb_per_s * 1e9, True)]
     if isinstance(engine, CpuEngine):
         team = fastest_cores(engine, chosen.threads)
-        cycles = sum(c.count * c.clock_ghz * 1e9 for c in team)
-        near = values_of(chosen.block).get("l2_bytes_per_cycle")
-        if near is not None:
-            found.append(Roof(("L2",), near * cycles, False, "machine model"))
+        if all(c.l2_shared for c in team):
+            # One port for all cores, 128 bits at least (Arm's manuals of Cortex-A53 to A73).
+            widths = (max(core(c.core).load_bytes_per_cycle, 16.0) * c.clock_ghz for c in team)
+            found.append(Roof(("L2",), sum(widths) * 1e9, False))
         loads = sum(core(c.core).load_bytes_per_cycle * c.count * c.clock_ghz * 1e9 for c in team)
         found.append(Roof(("L1",), loads, False))
     else:
@@ -76,6 +76,10 @@ def memory_roofs(chosen: Setting) -> list[Roof]:
             rate = getattr(engine, f"{level}_gb_per_s", None)
             if rate is not None:
                 found.append(Roof((level.upper(),), rate * 1e9, False))
+        faster = values_of(chosen.block).get("l2_speedup")
+        if faster is not None and getattr(engine, "l2_gb_per_s", None) is None:
+            rate = faster * memory.gb_per_s * 1e9
+            found.append(Roof(("L2",), rate, False, "machine model"))
     return sorted(found, key=lambda roof: roof.rate)
 
 

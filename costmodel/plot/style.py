@@ -45,7 +45,7 @@ CLASSES: dict[str, Look] = {
     "elementwise": Look("#f0e442", "X"),
     "other": Look("#8c8c8c", "h"),
 }
-_MEMBERS = {
+MEMBERS = {
     "grouped": "convolution",
     "linalg": "matmul",
     "recurrent": "matmul",
@@ -80,7 +80,7 @@ DARK = Theme("#14171c", "#eceff4", "#a3abb8", "#2c323c")
 
 def class_of(family: str) -> str:
     """The class that an op family is drawn as."""
-    name = _MEMBERS.get(family, family)
+    name = MEMBERS.get(family, family)
     return name if name in CLASSES else "other"
 
 
