@@ -89,8 +89,7 @@ def _worth(kernel: Kernel) -> bool:
 
 
 def _quantised(kernel: Kernel, size: float) -> Kernel:
-    """Weights of one byte; each input is scaled, rounded and narrowed, each output scaled back."""
+    """Weights of one byte; every output is scaled, rounded and narrowed for its reader."""
     reads = tuple(replace(a, nbytes=int(a.nbytes / size)) if a.weight else a for a in kernel.reads)
-    inputs = sum(a.nbytes for a in kernel.reads if not a.weight)
-    outputs = sum(a.nbytes for a in kernel.writes)
-    return replace(kernel, reads=reads, ops=kernel.ops + int((3 * inputs + outputs) / size))
+    outputs = sum(a.nbytes for a in kernel.writes) / size
+    return replace(kernel, reads=reads, ops=kernel.ops + int(3 * outputs))

@@ -86,22 +86,30 @@ def work_of(kernels: Sequence[Kernel], execution: str) -> Work:
     demands = [_demand(kernel, microkernel_of(execution, kernel.dtype)) for kernel in kernels]
     columns = np.array(demands, float).reshape(-1, len(Demand._fields)).T
     fields: dict[str, Array] = dict(zip(Demand._fields, columns, strict=True))
-    return Work(**fields, dtype=np.array([k.dtype for k in kernels]), touched=touches(kernels))
+    formats = np.array([_format(kernel) for kernel in kernels])
+    return Work(**fields, dtype=formats, touched=touches(kernels))
+
+
+def _format(kernel: Kernel) -> str:
+    """The format of the multiplier: a depthwise int8 product has no sum for a dot product."""
+    depthwise = kernel.geometry is not None and kernel.geometry.kind == "depthwise"
+    return "int16" if depthwise and kernel.dtype == "int8" else kernel.dtype
 
 
 def _demand(kernel: Kernel, tile: Microkernel) -> Demand:
     size = _SIZE.get(kernel.dtype) or BYTES[kernel.dtype]
     geometry, ops = kernel.geometry, float(kernel.ops)
+    # int8 and int16 are summed, scaled and clamped in 32 bits.
+    wide = 4.0 if kernel.dtype in ("int8", "int16") else size
     if geometry is None:
         elements = sum(a.nbytes for a in kernel.writes) / max(size, 1.0)
-        return Demand(ops=ops, width=size, blocks=max(elements / _CHUNK, 1.0))
+        return Demand(ops=ops, width=wide, blocks=max(elements / _CHUNK, 1.0))
     groups, m, n, k = (float(x) for x in (geometry.groups, geometry.m, geometry.n, geometry.k))
     if geometry.kind == "depthwise":  # one load a tap; every output is a chain of its own
         channels = groups * n
         filled = tile.padded(channels) / channels
         blocks = np.ceil(channels / tile.columns)
-        return Demand(kernel.macs * filled, ops, size, size, _UNROLLED, blocks=blocks)
-    wide = 4.0 if kernel.dtype in ("int8", "int16") else size  # the epilogue works on 32-bit sums
+        return Demand(kernel.macs * filled, ops, wide, size, _UNROLLED, blocks=blocks)
     macs = kernel.macs * (tile.rounded(m) / m) * (tile.padded(n) / n)
     blocks = groups if groups > 1 else np.ceil(n / tile.columns)
     if tile.both_ways:
