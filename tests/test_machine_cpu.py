@@ -182,6 +182,30 @@ def test_int8_gains_from_the_dot_product_only() -> None:
     assert ratio("rpi5") > 2.0 > ratio("rpi4") > 0.5
 
 
+def test_each_step_of_a_recurrence_reads_its_weights_again() -> None:
+    from costmodel.machine.cpu import work_of
+
+    # 10 steps of a batch of 1 by a 512 x 512 matrix: one float a product, from beyond the L1 cache.
+    geometry = Geometry("recurrent", 1, 1, 512, 512, steps=10)
+    kernel = replace(_copy(0, 1, 2048), unit="matrix", macs=10 * 512 * 512, geometry=geometry)
+    work = work_of([kernel], "ncnn")
+    assert work.restreamed.tolist() == [10 * 512 * 512 * 4.0]
+    assert work.panel.tolist() == [512 * 512 * 4.0]
+
+
+def test_chains_hide_the_latency_of_narrow_pipes_only() -> None:
+    # ncnn's fp16 tile holds 12 x 8 sums in 12 vectors: enough for two pipes of 4 cycles, not four.
+    geometry = Geometry("gemm", 1, 96, 96, 96)
+    kernel = replace(_copy(0, 1, 64), unit="matrix", dtype="fp16", macs=96**3, geometry=geometry)
+
+    def share(device: str) -> float:
+        chosen = setting(device, execution="ncnn", threads=1)
+        peak_time = 2 * kernel.macs / cpu_peak(chosen.profile, "cpu", "fp16", 1)
+        return float(peak_time / times_of([kernel], chosen).compute.sum())
+
+    assert share("apple-m1") / share("rpi5") == pytest.approx(12 / 16)
+
+
 # -- caches ---------------------------------------------------------------------------------------
 
 

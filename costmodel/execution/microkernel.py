@@ -34,7 +34,8 @@ class Microkernel:
         return math.ceil(positions / self.step) * float(self.step)
 
 
-# ncnn: sgemm over pack4 (fp32) and pack8 (fp16); XNNPACK: 6x8 fp32 tiles, recomputing the edge.
+# As in the runtimes' sources: ncnn's sgemm over 4 (fp32) and 8 (fp16) packed channels, XNNPACK's
+# f32-gemm 6x8 and f16-gemm 6x16, which compute a whole tile at the edge, Paddle-Lite's 8x12.
 _NCNN = {
     "fp32": Microkernel(12, 8, 4, 4),
     "fp16": Microkernel(12, 8, 8, 4),

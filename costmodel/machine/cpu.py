@@ -114,6 +114,8 @@ def _demand(kernel: Kernel, tile: Microkernel) -> Demand:
     blocks = groups if groups > 1 else np.ceil(n / tile.columns)
     if tile.both_ways:
         blocks *= np.ceil(m / tile.rows)
+    if geometry.kind == "recurrent":  # every step reads the weights again
+        return Demand(macs, ops, wide, size / m, _UNROLLED, macs * size / m, n * k * size, blocks)
     if m == 1:  # a vector: every weight is loaded for one product, sums are unrolled over k
         return Demand(macs, ops, wide, size, _UNROLLED, blocks=blocks)
     rows, columns = min(m, tile.rows), min(tile.padded(n), tile.columns)
