@@ -195,7 +195,7 @@ def test_a_space_that_does_not_decompose_is_refused(monkeypatch):
 def test_a_latency_that_does_not_add_up_is_refused(function, monkeypatch):
     from costmodel.costfunction import clocks
 
-    monkeypatch.setattr(clocks.Queue, "latency", lambda self, columns, xp: 1.0 + 0 * columns[0][0])
+    monkeypatch.setattr(clocks.Queue, "latency", lambda _self, columns, _xp: 1 + columns[0][0])
     with pytest.raises(cm.CostModelError, match="does not add up"):
         function.on("rtx4090")
 

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 NAMES = [
     "attention", "bottleneck", "conv", "decoder", "depthwise_separable", "inverted_residual",
-    "lstm", "mbconv", "mobilenet_v1", "reparam", "shufflenet", "squeeze_excitation", "vit",
+    "lstm", "mbconv", "mobilenet_v1", "reparam", "scalable", "search",
+    "shufflenet", "squeeze_excitation", "vit",
 ]  # fmt: skip
 
 

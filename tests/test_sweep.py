@@ -233,7 +233,7 @@ def test_bad_input_is_one_line(tmp_path, net, words, said):
 
 def test_an_unreachable_scheduler_is_one_line(tmp_path, net):
     start = time.monotonic()
-    with pytest.raises(CostModelError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+    with pytest.raises(CostModelError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         engine.sweep([net()], HW, tmp_path / "x.parquet", runner=cluster("tcp://127.0.0.1:9", 1))
     assert time.monotonic() - start < 20
     with pytest.raises(CostModelError, match="no Dask scheduler answers at nonsense"):
