@@ -78,7 +78,7 @@ def pick(
     if plot is not None:
         from costmodel.plot import pareto, style
 
-        style.save(pareto.draw(pareto.data(found.to_dict()["rows"])), plot)
+        style.save(pareto.draw(pareto.data(found.to_dict())), plot)
     if form == "json":
         page = json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     else:
