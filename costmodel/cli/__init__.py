@@ -25,6 +25,7 @@ COMMANDS = {
     "formula": "Derive a model's cost as formulas in its dimensions.",
     "compare": "Set models side by side, with ratios.",
     "roofline": "Draw models under the roofs of a device.",
+    "plot": "Draw modules, layers, memory, validation, Pareto front, scaling.",
     "scale": "Show how cost grows in depth, width and resolution.",
     "pick": "Find the networks that fit a budget.",
     "hw": "List, show, check and calibrate device profiles.",

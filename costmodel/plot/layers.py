@@ -41,14 +41,14 @@ def draw(shown: Mapping[str, Any], *, columns: style.Columns = "two", dark: bool
         made = style.figure(columns, 3.2)
         upper, lower = made.subplots(2, 1, sharex=True)
         upper.set_title(shown["target"], loc="left")
-        for axes, name in ((upper, "macs"), (lower, "bytes")):
+        for axes, name, unit in ((upper, "macs", ""), (lower, "bytes", "B")):
             for kind, shape in style.CLASSES.items():
                 places = [i for i, layer in enumerate(layers) if layer["class"] == kind]
                 heights = [layers[i][name] or 0 for i in places]
                 if any(heights):
                     axes.bar(places, heights, 1.0, color=shape.colour, label=kind,
                              edgecolor=look.back, linewidth=0.15)  # fmt: skip
-            axes.yaxis.set_major_formatter(lambda value, _: short(value).strip())
+            axes.yaxis.set_major_formatter(lambda v, _, unit=unit: f"{short(v)}{unit}".strip())
             axes.grid(True, axis="y")
             axes.set_ylabel({"macs": "MACs", "bytes": "bytes moved"}[name])
             axes.margins(x=0.005)

@@ -50,10 +50,10 @@ def draw(shown: Mapping[str, Any], *, columns: style.Columns = "two", dark: bool
         axes.fill_between(*curve, step="post", color=fill, alpha=0.55, linewidth=0)
         axes.step(*curve, where="post", color=line, lw=0.9)
         axes.yaxis.set_major_formatter(lambda value, _: f"{short(value)}B")
-        axes.set(ylim=(0, None), xlabel="ops in the order in which they run",
-                 ylabel="live activations")  # fmt: skip
+        axes.set(xlabel="ops in the order in which they run", ylabel="live activations")
+        axes.set_ylim(0, 1.18 * max(levels, default=1))
         axes.set_title(shown["target"], loc="left")
-        axes.margins(x=0.01, y=0.18)
+        axes.margins(x=0.01)
         axes.grid(True, axis="y")
         peak = shown["peak"]
         if peak:

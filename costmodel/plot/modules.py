@@ -81,7 +81,7 @@ def draw(shown: Mapping[str, Any], *, columns: style.Columns = "two", dark: bool
         for module in boxes:
             name = module["module"].rpartition(".")[2]
             room = module["share"] * across - 6
-            for text in (f"{name} {units.percent(module['share'])}", name):
+            for text in (f"{name}: {units.percent(module['share'])}", name):
                 if measure(axes, text, 6)[0] <= room:
                     axes.text(
                         module["start"] + module["share"] / 2, -module["level"] + 0.5, text,

@@ -18,8 +18,10 @@ def common(paths: Sequence[str], otherwise: str) -> str:
     if len(ends) > 3 or any(end.isdigit() for end in ends[1:]):
         return otherwise
     head = _prefix([parts[:-1] for parts in split])
-    middle = ["*"] if any(len(parts) > len(head) + 1 for parts in split) else []
-    tail = _prefix([parts[len(head) : -1][::-1] for parts in split])[::-1]
+    inner = [parts[len(head) : -1] for parts in split]
+    shortest = min(map(len, inner))
+    tail = _prefix([parts[::-1][: max(0, shortest - 1)] for parts in inner])[::-1]
+    middle = ["*"] if any(inner) else []
     return ".".join([*head, *middle, *tail, "/".join(ends)])
 
 
@@ -31,6 +33,7 @@ def label(name: str, count: int = 1, longest: int = 26) -> str:
 
 def short(value: float) -> str:
     """Three significant digits and an SI prefix, ready for a unit: ``68.3 G``."""
+    value = float(f"{value:.3g}")
     exponent = min(max(math.floor(math.log10(abs(value)) / 3 + 1e-9), -4), 6) if value else 0
     scaled = f"{value / 1000**exponent:.3g}"
     return f"{scaled} {'pnµm kMGTPE'[exponent + 4].strip()}"

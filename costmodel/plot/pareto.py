@@ -30,12 +30,13 @@ def front(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def data(
-    rows: Sequence[Mapping[str, Any]], cost: str = "latency_s", value: str = "top1"
+    document: Mapping[str, Any], cost: str = "latency_s", value: str = "top1"
 ) -> dict[str, Any]:
-    """The points of rows with ``target`` and both figures (as ``pick --format json`` has them).
+    """The points of rows with ``target`` and both figures (the object of ``pick --format json``).
 
     Rows without one of them are counted in ``left_out``. Raises `CostModelError` when none is left.
     """
+    rows = document["rows"]
     known = [row for row in rows if row.get(cost) is not None and row.get(value) is not None]
     if not known:
         raise CostModelError(f"no row has both {cost} and {value}")

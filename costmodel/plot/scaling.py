@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _CURVES = {
     "ratio": "MACs",
     "two_to_phi": "2^φ",
-    "coefficient_ratio": "(α β² γ²)^φ",
+    "coefficient_ratio": "d·w²·r² of its coefficients",
 }
 
 
@@ -27,6 +27,8 @@ def data(document: Mapping[str, Any]) -> dict[str, Any]:
         word: [[row["phi"], row[key]] for row in rows if row.get(key) is not None]
         for key, word in _CURVES.items()
     }
+    if factor := document.get("nominal_factor"):
+        curves[f"{factor:.3g}^φ"] = [[row["phi"], factor ** row["phi"]] for row in rows]
     devices = dict.fromkeys(name for row in rows for name in row.get("latency_s") or {})
     for name in devices:
         times = [[row["phi"], row["latency_s"][name]] for row in rows if name in row["latency_s"]]

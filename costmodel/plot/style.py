@@ -91,7 +91,7 @@ def theme(dark: bool) -> Theme:
 
 @contextmanager
 def styled(dark: bool = False) -> Iterator[Theme]:
-    """matplotlib's settings for a paper: 8-point text, thin lines, text kept as text in PDF."""
+    """matplotlib's settings for a paper: 8-point text and thin lines."""
     import matplotlib as mpl
 
     look = theme(dark)
@@ -103,8 +103,7 @@ def styled(dark: bool = False) -> Iterator[Theme]:
         "text.color": look.ink, "axes.labelcolor": look.ink, "axes.edgecolor": look.faint,
         "xtick.color": look.faint, "ytick.color": look.faint, "xtick.labelcolor": look.ink,
         "ytick.labelcolor": look.ink, "grid.color": look.grid, "grid.linewidth": 0.5,
-        "axes.axisbelow": True, "legend.frameon": False, "svg.hashsalt": "costmodel",
-        "pdf.fonttype": 42, "svg.fonttype": "path",
+        "axes.axisbelow": True, "legend.frameon": False,
     }  # fmt: skip
     with mpl.rc_context(settings):
         yield look
@@ -137,9 +136,13 @@ def suffix(path: str | Path) -> str:
 
 def encode(picture: Figure, form: str) -> bytes:
     """The picture as ``png`` (300 dpi), ``svg`` or ``pdf``; equal pictures give equal bytes."""
+    import matplotlib as mpl
+
     stream = io.BytesIO()
     dates = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    picture.savefig(stream, format=form, dpi=300, metadata=dates[form])
+    # Text stays text in PDF, as journals ask, and becomes outlines in SVG, as fonts differ.
+    with mpl.rc_context({"svg.hashsalt": "costmodel", "svg.fonttype": "path", "pdf.fonttype": 42}):
+        picture.savefig(stream, format=form, dpi=300, metadata=dates[form])
     return stream.getvalue()
 
 
