@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from costmodel.api import analyze, trace
+    from costmodel.battery import battery_hours
     from costmodel.costfunction import cost_function
     from costmodel.errors import CostModelError
     from costmodel.formula import formula
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HOME = {
     "analyze": "costmodel.api",
     "trace": "costmodel.api",
+    "battery_hours": "costmodel.battery",
     "predict": "costmodel.roofline",
     "cost": "costmodel.table",
     "cost_function": "costmodel.costfunction",
@@ -37,6 +39,7 @@ __all__ = [
     "CostTable",
     "Report",
     "analyze",
+    "battery_hours",
     "cost",
     "cost_function",
     "formula",
