@@ -15,6 +15,8 @@ from costmodel.files import write_atomic
 if TYPE_CHECKING:
     from costmodel.pick import Choice
 
+#: Costs that a figure can show, and their columns.
+_AXES = {"latency": "latency_s", "macs": "macs", "params": "params", "energy": "energy_j"}
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -36,7 +38,9 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
               help="File of costmodel sweep.  [$COSTMODEL_SWEEP, else sweep.parquet]")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True,
               help="Lines beside the Pareto front.")  # fmt: skip
-@click.option("--plot", metavar="FILE", help="Draw accuracy against latency: .png, .svg or .pdf.")
+@click.option("--plot", metavar="FILE", help="Draw accuracy against cost: .png, .svg or .pdf.")
+@click.option("--against", type=click.Choice(tuple(_AXES)), default="latency", show_default=True,
+              help="The cost in the figure.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(("table", "json")), default="table",
               show_default=True)  # fmt: skip
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of to stdout.")
@@ -48,6 +52,7 @@ def pick(
     stored: str | None,
     top: int,
     plot: str | None,
+    against: str,
     form: str,
     output: str | None,
     **limits: Any,
@@ -59,7 +64,7 @@ def pick(
     """
     from costmodel import accuracy as table
     from costmodel.pick import pick as run
-    from costmodel.roofline import setting
+    from costmodel.setting import setting
 
     setting(hw, dtype=dtype or None)
     budget = _budget(limits)
@@ -78,7 +83,7 @@ def pick(
     if plot is not None:
         from costmodel.plot import pareto, style
 
-        style.save(pareto.draw(pareto.data(found.to_dict())), plot)
+        style.save(pareto.draw(pareto.data(found.to_dict(), _AXES[against])), plot)
     if form == "json":
         page = json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     else:
