@@ -59,7 +59,7 @@ def analyze(
         "dtype": dtype, "execution": execution, "layout": layout, "threads": threads,
     }  # fmt: skip
     if hw is not None:
-        from costmodel.roofline import setting
+        from costmodel.setting import setting
 
         setting(hw, **options)  # an unknown device is said at once
     subject = prepare(model, inputs, kwargs, batch)

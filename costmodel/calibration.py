@@ -15,7 +15,7 @@ from costmodel.files import write_atomic
 
 if TYPE_CHECKING:
     from costmodel.prediction import Prediction
-    from costmodel.roofline import Setting
+    from costmodel.setting import Setting
 
 #: Share of measured runs that the interval of an entry held.
 COVERAGE = 0.8

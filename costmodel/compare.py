@@ -13,7 +13,8 @@ from itertools import combinations
 from typing import Any
 
 from costmodel.errors import CostModelError
-from costmodel.roofline import predict, setting
+from costmodel.roofline import predict
+from costmodel.setting import setting
 from costmodel.table import CostTable, cost
 
 #: A swap counts when both differ by more than this share: closer is a tie.

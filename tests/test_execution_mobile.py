@@ -12,8 +12,8 @@ from costmodel.execution.kernel import Kernel
 from costmodel.execution.microkernel import microkernel_of
 from costmodel.execution.winograd import applies, best, products, tiles
 from costmodel.hardware import load_profile
-from costmodel.roofline import setting
 from costmodel.rules.geometry import Geometry
+from costmodel.setting import setting
 from costmodel.table import CostTable, cost
 from costmodel.tracer import trace
 

@@ -22,8 +22,9 @@ from costmodel.hardware.schema import CpuEngine, NpuEngine, Profile
 from costmodel.machine.caches import hits, touches
 from costmodel.machine.constants import blocks, values_of
 from costmodel.machine.times import Times
-from costmodel.roofline import Setting, setting, times_of
+from costmodel.roofline import times_of
 from costmodel.rules.geometry import Geometry
+from costmodel.setting import Setting, setting
 from costmodel.table import CostTable, cost
 from costmodel.tracer import trace
 

@@ -16,7 +16,8 @@ from costmodel.hardware.schema import CpuEngine, GpuEngine
 from costmodel.machine import gpu
 from costmodel.machine.constants import blocks, values_of
 from costmodel.machine.features import features_of
-from costmodel.roofline import Setting, predict, setting, timer_of, times_of
+from costmodel.roofline import predict, timer_of, times_of
+from costmodel.setting import Setting, setting
 from costmodel.table import CostTable, cost
 from costmodel.tracer import trace
 

@@ -16,7 +16,8 @@ import yaml
 from costmodel.calibration import Calibration, Entry, load, save, with_interval
 from costmodel.errors import CostModelError
 from costmodel.machine import constants, residuals
-from costmodel.roofline import predict, setting
+from costmodel.roofline import predict
+from costmodel.setting import setting
 from costmodel.validate import TIERS, _scored, fit
 from costmodel.validate.baselines import k_macs, k_macs_activations
 from costmodel.validate.predict_rows import Row, Work, work_of

@@ -24,7 +24,8 @@ from costmodel.hardware.peaks import fastest_cores
 from costmodel.machine.caches import Touches, touches
 from costmodel.machine.constants import constants_of, values_of
 from costmodel.machine.times import Array, Times
-from costmodel.roofline import Setting, times_of
+from costmodel.roofline import times_of
+from costmodel.setting import Setting
 
 #: Columns of numbers of one piece for many architectures; numpy arrays or torch tensors.
 Columns: TypeAlias = Any

@@ -23,7 +23,8 @@ from costmodel.costfunction.explore import Progress, Survey, explore
 from costmodel.costfunction.pieces import COUNTS
 from costmodel.costfunction.space import Space, space_of
 from costmodel.errors import CostModelError
-from costmodel.roofline import Setting, predict, setting
+from costmodel.roofline import predict
+from costmodel.setting import Setting, setting
 
 if TYPE_CHECKING:
     from costmodel.costfunction.relaxed import Relaxed

@@ -134,8 +134,8 @@ class GpuEngine(Record):
 
     ``clock_ghz`` is the boost clock that the vendor's peaks refer to, ``base_ghz`` the guaranteed
     one. The peaks are what the vendor publishes; the loader fills those that are absent from the
-    architecture: multiprocessors x clock x FLOPs per cycle. ``datacenter`` boards sit in servers, whose
-    cores issue kernels more slowly than a desktop's.
+    architecture: multiprocessors x clock x FLOPs per cycle. ``datacenter`` boards sit in servers,
+    whose cores issue kernels more slowly than a desktop's.
     """
 
     kind: Literal["gpu"]

@@ -24,7 +24,7 @@ from costmodel.machine.caches import Touches, hits, touches
 from costmodel.machine.times import Array, Timer, Times
 
 if TYPE_CHECKING:
-    from costmodel.roofline import Setting
+    from costmodel.setting import Setting
 
 _LINE = 64.0
 _SIZE = {"int16": 2.0}

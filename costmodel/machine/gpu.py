@@ -20,7 +20,7 @@ from costmodel.machine.features import PATCH, Features, features_of
 from costmodel.machine.times import Array, Timer, Times
 
 if TYPE_CHECKING:
-    from costmodel.roofline import Setting
+    from costmodel.setting import Setting
 
 #: Output tiles (rows, columns) of the vendors' matrix kernels (cuBLAS, cuDNN and CUTLASS names).
 TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64),

@@ -21,7 +21,7 @@ from costmodel.machine.caches import Touches, hits, touches
 from costmodel.machine.times import Array, Timer, Times
 
 if TYPE_CHECKING:
-    from costmodel.roofline import Setting
+    from costmodel.setting import Setting
 
 #: Outputs of one invocation: four channels of four positions.
 _TILE = 4

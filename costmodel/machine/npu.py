@@ -23,7 +23,7 @@ from costmodel.machine.caches import Touches, hits, touches
 from costmodel.machine.times import Array, Timer, Times
 
 if TYPE_CHECKING:
-    from costmodel.roofline import Setting
+    from costmodel.setting import Setting
 
 _CHANNELS = 32
 _SIDE = 8

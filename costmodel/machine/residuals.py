@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 if TYPE_CHECKING:
-    from costmodel.roofline import Setting
+    from costmodel.setting import Setting
 
 FILE = Path(__file__).with_name("residuals.yaml")
 #: Levels at which ``residuals.yaml`` holds quantiles of log(measured/predicted).

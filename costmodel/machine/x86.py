@@ -22,7 +22,7 @@ from costmodel.machine.features import Features, features_of
 from costmodel.machine.times import Array, Timer, Times
 
 if TYPE_CHECKING:
-    from costmodel.roofline import Setting
+    from costmodel.setting import Setting
 
 #: Share of its peak that each kind of product reaches, by constant.
 _EFFICIENCY = {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from costmodel.prediction import Prediction
-    from costmodel.roofline import Setting
+    from costmodel.setting import Setting
 
 #: Points that get a label: at most so many, each with at least this share of the time.
 _LABELLED, _SHARE = 6, 0.02

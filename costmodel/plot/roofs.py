@@ -16,7 +16,7 @@ from costmodel.hardware.peaks import fastest_cores
 from costmodel.hardware.schema import CpuEngine, DType
 from costmodel.machine.constants import values_of
 from costmodel.prediction import Prediction
-from costmodel.roofline import Setting, setting
+from costmodel.setting import Setting, setting
 
 #: The formats that a figure shows besides the prediction's own.
 DTYPES: tuple[DType, ...] = ("fp32", "tf32", "bf16", "fp16", "int8")

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from costmodel.errors import CostModelError
-from costmodel.roofline import predict, setting
+from costmodel.roofline import predict
 from costmodel.scaling.family import Family, kinds, released, shape
 from costmodel.scaling.polynomial import AXES, Polynomial, fit
+from costmodel.setting import setting
 from costmodel.table import CostTable
 
 #: How far from 2 the factor of one unit of phi may be; the paper's own is 4 % off.

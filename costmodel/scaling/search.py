@@ -16,7 +16,7 @@ from costmodel.roofline import predict
 from costmodel.scaling import Constants, Progress, _devices
 from costmodel.scaling.family import Family, shape
 
-DEPTHS = (1.0, 1.1, 1.2, 1.3, 1.4)
+DEPTHS = (1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0)
 WIDTHS = (1.0, 1.1, 1.2, 1.3)
 RESOLUTIONS = (1.0, 1.1, 1.15, 1.2, 1.3)
 
@@ -42,8 +42,15 @@ class Search:
     devices: tuple[str, ...]
 
     def doubling(self, device: str | None, count: int = 3) -> list[Trial]:
-        """The trials whose growth is nearest to 2; of latency on ``device``, else of MACs."""
-        return sorted(self.trials, key=lambda t: abs(t.growth(device) - 2))[:count]
+        """The trials whose growth is nearest to 2; of latency on ``device``, else of MACs.
+
+        Constants that rounding makes the same network are told apart by their nominal factor.
+        """
+
+        def distance(trial: Trial) -> tuple[float, float]:
+            return abs(trial.growth(device) - 2), abs(trial.constants.factor - 2)
+
+        return sorted(self.trials, key=distance)[:count]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: per device the best constants and what they do to MACs."""

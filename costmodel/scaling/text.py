@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from costmodel.report.units import seconds
-from costmodel.scaling import Scaling
+from costmodel.scaling import TOLERANCE, Scaling
 from costmodel.scaling.polynomial import AXES
 from costmodel.scaling.search import Search, Trial
 
@@ -75,14 +75,20 @@ def search_report(found: Search) -> str:
     for device in found.devices:
         rows += [line(f"latency on {device}", trial) for trial in found.doubling(device)]
     parts += columns([head, *rows])
-    for device in found.devices:
-        best = found.doubling(device, 1)[0]
-        parts.append(
-            f"doubling the latency on {device} takes {best.macs:.2f} times the MACs "
-            f"({best.constants}); doubling the MACs takes "
-            f"{found.doubling(None, 1)[0].latency[device]:.2f} times the latency"
-        )
+    parts += ["", *(_compared(found, device) for device in found.devices)]
     return "\n".join(parts) + "\n"
+
+
+def _compared(found: Search, device: str) -> str:
+    """How far doubling the latency is from doubling the MACs."""
+    best, plain = found.doubling(device, 1)[0], found.doubling(None, 1)[0]
+    if abs(best.latency[device] / 2 - 1) > TOLERANCE:
+        return f"no constants of the grid double the latency on {device}"
+    return (
+        f"doubling the latency on {device} takes {best.macs:.2f} times the MACs "
+        f"({best.constants}); doubling the MACs ({plain.constants}) takes "
+        f"{plain.latency[device]:.2f} times the latency"
+    )
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from costmodel.errors import CostModelError
-from costmodel.roofline import setting
+from costmodel.setting import setting
 from costmodel.sweep.store import Store, read
 from costmodel.sweep.work import COLUMNS, Row, Task, work
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from costmodel.calibration import COVERAGE, Calibration, Entry
 from costmodel.errors import CostModelError
-from costmodel.roofline import Setting
+from costmodel.setting import Setting
 from costmodel.validate import baselines
 from costmodel.validate.predict_rows import Row, processes, rows_of, settings_of
 from costmodel.validate.report import Group, Validation

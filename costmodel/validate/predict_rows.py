@@ -19,7 +19,8 @@ from costmodel.execution.kernel import Kernel
 from costmodel.hardware import resolve
 from costmodel.machine.constants import values_of
 from costmodel.machine.times import Timer
-from costmodel.roofline import Setting, setting, timer_of
+from costmodel.roofline import timer_of
+from costmodel.setting import Setting, setting
 from costmodel.validate.runs import Run, Skipped
 from costmodel.validate.tracing import Tracer, activations_of, convolution_table, subject_of
 

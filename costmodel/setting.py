@@ -1,0 +1,114 @@
+"""What a prediction assumes besides the network: device, runtime, format, layout, threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from costmodel.errors import CostModelError
+from costmodel.execution import engine_for, format_of, module_of
+from costmodel.execution.formats import AMP
+from costmodel.hardware import resolve
+from costmodel.hardware.catalog import core
+from costmodel.hardware.schema import CpuEngine, GpuEngine, NpuEngine, Profile
+
+#: Executions that run the framework itself, on whose host and libraries time depends.
+_FRAMEWORK = ("eager", "compiled")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that a prediction assumes besides the network."""
+
+    profile: Profile
+    engine: str
+    execution: str
+    dtype: str
+    layout: str
+    threads: int | None
+
+    @property
+    def block(self) -> str:
+        """The machine model's constants: engine class and execution."""
+        engine = self.profile.engines[self.engine]
+        if self.execution in _FRAMEWORK:
+            if getattr(engine, "datacenter", False):
+                return f"server-gpu/{self.execution}"
+            if self.is_x86:
+                return f"x86/{self.execution}"
+        return f"{engine.kind}/{self.execution}"
+
+    @property
+    def is_x86(self) -> bool:
+        """Whether the engine is a CPU with x86 cores."""
+        engine = self.profile.engines[self.engine]
+        return isinstance(engine, CpuEngine) and core(engine.clusters[0].core).isa.startswith("x86")
+
+    @property
+    def hw(self) -> str:
+        return f"{self.profile.name}:{self.engine}"
+
+    @property
+    def format(self) -> str:
+        """What the execution computes in on this engine; runtimes may choose a shorter format."""
+        return format_of(self.execution, self.dtype, self.profile.engines[self.engine])
+
+
+def setting(
+    hw: str,
+    *,
+    dtype: str | None = None,
+    execution: str | None = None,
+    layout: str | None = None,
+    threads: int | None = None,
+) -> Setting:
+    """Fill what the user left open from the profile's defaults.
+
+    Raises `CostModelError` for an unknown device, engine, execution or dtype.
+    """
+    profile, engine = resolve(hw)
+    kind = profile.engines[engine].kind
+    default = profile.default if engine == profile.default.engine else None
+    if execution is None:
+        execution = default.execution if default else _usual_execution(kind, profile)
+    if dtype is None:
+        dtype = default.dtype if default else _usual_dtype(profile.engines[engine])
+    known = module_of(execution).DTYPES
+    if dtype not in known:
+        raise CostModelError(f"{execution} has no dtype {dtype!r}; choose {', '.join(known)}")
+    _refuse_missing(profile, engine, dtype)
+    engine = engine_for(execution, dtype, profile, engine)
+    if engine != resolve(hw)[1]:
+        kind, default = profile.engines[engine].kind, None
+    if threads is None and kind == "cpu" and default is not None:
+        threads = default.threads
+    return Setting(
+        profile,
+        engine,
+        execution,
+        dtype,
+        layout or (default.layout if default else profile.default.layout),
+        threads,
+    )
+
+
+def _usual_dtype(engine: CpuEngine | GpuEngine | NpuEngine) -> str:
+    if isinstance(engine, NpuEngine):
+        return "fp16" if "fp16" in engine.matrix_tflops else next(iter(engine.matrix_tflops))
+    return "fp32"
+
+
+def _refuse_missing(profile: Profile, name: str, dtype: str) -> None:
+    """An accelerator has no slower way to compute in a format that it lacks."""
+    engine = profile.engines[name]
+    if isinstance(engine, NpuEngine) and AMP.get(dtype, dtype) not in engine.matrix_tflops:
+        has = ", ".join(engine.matrix_tflops)
+        raise CostModelError(
+            f"{profile.name}:{name} has no {dtype}; it computes in {has} (--dtype)"
+        )
+
+
+def _usual_execution(kind: str, profile: Profile) -> str:
+    if kind == "npu":
+        return "npu"
+    mobile = profile.kind in ("phone", "board", "microcontroller")
+    return "tflite" if mobile else "eager"
