@@ -80,11 +80,12 @@ def _panels(
     measured: tuple[str, ...],
     options: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    from costmodel import roofline as model
     from costmodel.plot import roofline as picture
     from costmodel.plot.measured import matching, read_runs
+    from costmodel.roofline import predict
+    from costmodel.setting import setting
 
-    settings = {name: model.setting(name, **options) for name in hw}
+    settings = {name: setting(name, **options) for name in hw}
     runs = read_runs(measured)
     from costmodel.api import analyze
 
@@ -97,7 +98,7 @@ def _panels(
             names = ", ".join(item.op for item in report.unsupported)
             click.echo(f"costmodel: {target}: no cost rule for {names}: not drawn", err=True)
         for name in hw:
-            found = model.predict(report.table, name, **options)
+            found = predict(report.table, name, **options)
             beside = matching(runs, target, report.table.info.inputs, found)
             panels.append(picture.data(target, found, beside, settings[name]))
     if runs and not any(panel["measured"] for panel in panels):
