@@ -14,6 +14,7 @@ from costmodel.scaling import Constants, Family, released, scale, scale_released
 from costmodel.scaling.family import shape
 from costmodel.scaling.polynomial import fit
 from costmodel.scaling.search import search
+from costmodel.scaling.text import search_report
 
 MILLIONS = (385.8, 686.8, 993.6, 1827.1, 4393.8, 10266, 19068, 37746)
 PAPER = Constants(1.2, 1.1, 1.15)
@@ -162,6 +163,9 @@ def test_the_search_finds_constants_for_macs_and_for_a_device(plain, monkeypatch
     assert all(
         abs(device.latency["rtx4090"] - 2) <= abs(t.latency["rtx4090"] - 2) for t in found.trials
     )
+    page = search_report(found)
+    assert "latency on rtx4090" in page
+    assert f"{best.macs:.3f}" in page
     # A deeper network at equal width and size takes longer, whatever the device.
     deep = next(t for t in found.trials if t.constants == Constants(2.0, 1.0, 1.0))
     assert deep.latency["rtx4090"] > 1

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from costmodel.report.units import seconds
-from costmodel.scaling import TOLERANCE, Scaling
+from costmodel.scaling import Scaling
 from costmodel.scaling.polynomial import AXES
 from costmodel.scaling.search import Search, Trial
+
+#: Twice, within this share.
+_NEAR = 0.03
 
 
 def report(found: Scaling) -> str:
@@ -81,13 +84,17 @@ def search_report(found: Search) -> str:
 
 def _compared(found: Search, device: str) -> str:
     """How far doubling the latency is from doubling the MACs."""
-    best, plain = found.doubling(device, 1)[0], found.doubling(None, 1)[0]
-    if abs(best.latency[device] / 2 - 1) > TOLERANCE:
-        return f"no constants of the grid double the latency on {device}"
+    doubled = [t for t in found.trials if abs(t.latency[device] / 2 - 1) <= _NEAR]
+    plain = found.doubling(None, 1)[0]
+    other = (
+        f"doubling the MACs ({plain.constants}) takes {plain.latency[device]:.2f} times the latency"
+    )
+    if not doubled:
+        return f"no constants of the grid double the latency on {device}; {other}"
+    least, most = min(doubled, key=lambda t: t.macs), max(doubled, key=lambda t: t.macs)
     return (
-        f"doubling the latency on {device} takes {best.macs:.2f} times the MACs "
-        f"({best.constants}); doubling the MACs ({plain.constants}) takes "
-        f"{plain.latency[device]:.2f} times the latency"
+        f"the latency on {device} is doubled by {least.macs:.2f} ({least.constants}) to "
+        f"{most.macs:.2f} ({most.constants}) times the MACs; {other}"
     )
 
 
