@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
+import torch
 
 import costmodel as cm
 
@@ -29,6 +32,27 @@ def test_the_search_space_has_seventeen_choices(example):
     choices = example("search").CHOICES
     assert len(choices) == 17
     assert np.prod([len(values) for values in choices.values()]) == 34_012_224
+
+
+@pytest.mark.slow
+def test_a_million_networks_of_seventeen_choices_take_seconds(example):
+    module = example("search")
+    # Two values each keep the tracing short; what a look-up takes does not depend on them.
+    choices = {name: values[:: len(values) - 1] for name, values in module.CHOICES.items()}
+    on = cm.cost_function(module.Network, choices, "1x3x{size}x{size}", hw="pixel8")
+    assert len(on.space.names) == 17
+    rows = on.draw(1_000_000)
+    start = time.process_time()
+    costs = on(rows)
+    assert time.process_time() - start < 10
+    assert len(costs.macs) == len(costs.params) == len(costs.latency_s) == 1_000_000
+    for i in (0, 999_999):
+        values = dict(zip(choices, map(int, rows[i]), strict=True))
+        with torch.device("meta"):
+            net = module.Network(**values)
+        report = cm.analyze(net, "1x3x{size}x{size}".format(**values), hw="pixel8")
+        assert (costs.macs[i], costs.params[i]) == (report.macs, report.params)
+        assert costs.latency_s[i] == pytest.approx(report.latency_s, rel=1e-6)
 
 
 @pytest.mark.parametrize("hw", ["pixel8", "rtx4090"])

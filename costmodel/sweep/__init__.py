@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,9 @@ def local(jobs: int) -> Runner:
         if jobs == 1 or len(tasks) < 2:
             yield from map(work, tasks)
             return
-        from joblib import Parallel, delayed
-
-        parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        yield from parallel(delayed(_alone)(task) for task in tasks)
+        joblib = _imported("joblib")
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+        yield from parallel(joblib.delayed(_alone)(task) for task in tasks)
 
     return run
 
@@ -79,11 +79,10 @@ def cluster(scheduler: str, timeout: float = 10.0) -> Runner:
     def run(tasks: Sequence[Task]) -> Iterator[list[Row]]:
         if not tasks:
             return
-        from distributed import Client, as_completed
-
-        with _connected(Client, scheduler, timeout) as client:
+        distributed = _imported("distributed")
+        with _connected(distributed.Client, scheduler, timeout) as client:
             futures = client.map(_alone, tasks, pure=False, retries=2)
-            for future in as_completed(futures):
+            for future in distributed.as_completed(futures):
                 yield _result(future)
 
     return run
@@ -95,6 +94,15 @@ def _alone(task: Task) -> list[Row]:
 
     torch.set_num_threads(1)
     return work(task)
+
+
+def _imported(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise CostModelError(
+            f"this needs {error.name}: pip install 'torch-costmodel[sweep]'"
+        ) from error
 
 
 def _connected(client: Any, scheduler: str, timeout: float) -> Any:

@@ -58,7 +58,13 @@ class Store:
     def finish(self) -> None:
         """Write the file, in a fixed order, and remove the journal."""
         rows = [self.rows[key] for key in sorted(self.rows)]
-        payload = _parquet(rows) if self.path.suffix == ".parquet" else _duckdb(rows)
+        try:
+            payload = _parquet(rows) if self.path.suffix == ".parquet" else _duckdb(rows)
+        except ImportError as error:
+            raise CostModelError(
+                f"writing {self.path} needs {error.name}: pip install 'torch-costmodel[sweep]'; "
+                f"the rows are in {self.journal}"
+            ) from error
         write_atomic(self.path, payload)
         self.journal.unlink(missing_ok=True)
 
@@ -96,7 +102,7 @@ def read(path: str | Path) -> list[Row]:
         raise CostModelError(f"{path}: no such file; make one with costmodel sweep") from None
     except ImportError as error:
         raise CostModelError(
-            f"reading {path} needs {error.name}: install costmodel[sweep]"
+            f"reading {path} needs {error.name}: pip install 'torch-costmodel[sweep]'"
         ) from None
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
