@@ -88,20 +88,21 @@ def _compute(
     axes: Axes, roof: Mapping[str, Any], segment: tuple[_Point, _Point], taken: list[Box],
     colour: str,
 ) -> None:  # fmt: skip
-    """Above the line's right end, else left of its start, else below its right end."""
+    """Above the line as far right as there is room, else left of its start, else below."""
     text = f"{', '.join(roof['dtypes'])} {short(roof['flops_per_s'])}"
     frame, unit, _ = frame_of(axes)
     width, height = measure(axes, text, _SIZE)
     start, end = (axes.transData.transform(point) for point in segment)
     gap = 2 * unit
     right = float(end[0]) - width - unit
-    places = [(right, float(end[1]) + gap)]
+    slides = [right - 6 * unit * i for i in range(int((right - float(start[0])) / (6 * unit)))]
+    places = [(x, float(end[1]) + gap) for x in [right, *slides]]
     places += [
         (float(start[0]) - width - gap * (1 + 4 * away), float(start[1]) + rise)
         for away in range(4)
         for rise in (-height / 2, gap)
     ]
-    places.append((right, float(end[1]) - gap - height))
+    places += [(x, float(end[1]) - gap - height) for x in [right, *slides]]
     boxes = [Box(x, y, x + width, y + 0.8 * height) for x, y in places]
     box = next((b for b in boxes if b.inside(frame) and clear([b], taken)), boxes[0])
     x, y = axes.transData.inverted().transform((box.left, box.bottom))
