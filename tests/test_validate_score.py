@@ -24,7 +24,7 @@ from costmodel.validate.predict_rows import Row, Work, work_of
 from costmodel.validate.runs import Convolution, Run
 from costmodel.validate.score import score, spearman
 from costmodel.validate.spread import dump, unseen_device_factor
-from costmodel.validate.tiers import folds_of, median_network, run_tier, with_intervals
+from costmodel.validate.tiers import folds_of, reference_network, run_tier, with_intervals
 from costmodel.validate.tracing import convolution_table
 
 
@@ -120,8 +120,8 @@ def test_folds_hold_out_whole_families() -> None:
 
 def test_the_one_network_is_that_of_median_macs_per_sample() -> None:
     rows = [row("timm:a", 80, batch=8), row("timm:b", 20), row("timm:c", 30), row("timm:b", 99)]
-    assert median_network(rows) == "timm:b"
-    assert median_network(rows[:2]) == "timm:a"
+    assert reference_network(rows) == "timm:b"
+    assert reference_network(rows[:2]) == "timm:a"
 
 
 def test_a_slower_device_is_calibrated_on_one_network() -> None:

@@ -19,6 +19,9 @@ from costmodel.validate.score import Array
 
 #: Spread of log(predicted/measured) for a row that the model describes well.
 NOISE = 0.05
+#: The same for the runs of one network, which share whatever the model gets wrong about it: the
+#: spread of errors between networks.
+NOISE_OF_ONE = 0.2
 #: Spread of log(constant) around its value before the fit.
 PRIOR = 0.4
 #: Rows that a fit looks at; more are thinned evenly in order of family and size.
@@ -56,14 +59,14 @@ def fit_scales(rows: Sequence[Row], start: Mapping[str, float]) -> dict[str, flo
         }
 
     limit = np.full(2, 2.5)
-    return values(_solve(rows, values, np.zeros(2), (-limit, limit)))
+    return values(_solve(rows, values, np.zeros(2), (-limit, limit), NOISE_OF_ONE))
 
 
 def role(constant: Constant) -> str | None:
     """Whether a constant is a rate (a share of a peak) or a time that adds to every run."""
     if constant.name.endswith("_efficiency"):
         return "rate"
-    return "time" if constant.unit in ("us", "ms", "s") else None
+    return "time" if constant.unit in ("us", "ms", "s", "instructions", "cycles") else None
 
 
 def thin(rows: Sequence[Row], most: int = MOST) -> list[Row]:
@@ -82,6 +85,7 @@ def _solve(
     values: Callable[[Array], dict[str, float]],
     x0: Array,
     bounds: tuple[Array, Array],
+    noise: float = NOISE,
 ) -> Array:
     """The x that makes log(predicted/measured) small without moving far from 0."""
     if not rows or not len(x0):
@@ -97,7 +101,7 @@ def _solve(
     def residuals(x: Array) -> Array:
         constants = values(x)
         predicted = np.log([max(row.predicted(constants), 1e-12) for row in rows])
-        return np.concatenate([_heavy_tailed((predicted - measured) / NOISE), x / PRIOR])
+        return np.concatenate([_heavy_tailed((predicted - measured) / noise), x / PRIOR])
 
     solution = least_squares(
         residuals, x0, bounds=bounds, diff_step=1e-3, max_nfev=12, xtol=1e-4, ftol=1e-4

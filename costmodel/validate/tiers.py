@@ -80,7 +80,7 @@ def _datasheet(rows: Sequence[Row]) -> Outcome:
 
 
 def _one(rows: Sequence[Row]) -> Outcome:
-    network = median_network(rows)
+    network = reference_network(rows)
     seen = [row for row in rows if row.run.model == network]
     unseen = [row for row in rows if row.run.model != network]
     if not unseen:
@@ -135,11 +135,24 @@ def with_intervals(items: Sequence[tuple[Row, float]], tier: Choice) -> tuple[Pr
     return tuple(found)
 
 
-def median_network(rows: Sequence[Row]) -> str:
-    """The network whose MACs per sample are the median of the group's networks, the lower of two.
+#: The networks to calibrate on, the first that was measured: the ones most often published.
+REFERENCES = (
+    "torchvision:mobilenet_v2",
+    "timm:mobilenetv2_100",
+    "torchvision:resnet50",
+    "timm:resnet50",
+)
 
-    Of a network at several input sizes the smallest counts.
+
+def reference_network(rows: Sequence[Row]) -> str:
+    """The network to calibrate on: the first of `REFERENCES`, else the one of median MACs.
+
+    MACs are per sample, at the smallest input size of a network; of two medians the lower.
     """
+    measured = {row.run.model for row in rows}
+    for name in REFERENCES:
+        if name in measured:
+            return name
     macs: dict[str, float] = {}
     for row in rows:
         each = row.work.macs / row.run.batch
