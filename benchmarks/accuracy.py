@@ -35,9 +35,9 @@ WORST_ROWS, WORST_FAMILIES = 25, 6
 TIER_NOTES = """\
 - **data sheet**: constants that were fixed without any run of the device. `*`: not so, because
   there is no other device to fix this class on.
-- **one network**: one network is measured on the device (MobileNetV2, else ResNet-50, else the one of
-  median MACs), two factors are fitted on it (one on all rates, one on all fixed times), the other
-  networks are scored.
+- **one network**: one network is measured on the device (MobileNetV2, else ResNet-50, else the one
+  of median MACs), two factors are fitted on it (one on all rates, one on all fixed times), the
+  other networks are scored.
 - **calibrated**: constants fitted on the device's runs, scored on families that the fit never saw.
   A family is a network's name up to its first digit or underscore, or a single convolution's octave
   of input channels.
