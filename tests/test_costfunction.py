@@ -130,6 +130,26 @@ def test_latency_is_that_of_the_built_network(function, hw):
         assert latency[i] == pytest.approx(whole(function, row, hw).latency_s, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("hw", "options"),
+    [
+        ("rtx4090", {"dtype": "amp-fp16"}),
+        ("rtx4090", {"dtype": "fp16", "layout": "nhwc"}),
+        ("snapdragon-855", {"execution": "ncnn", "dtype": "int8"}),
+        ("pixel8:gpu", {}),
+        ("galaxy-s24:npu", {}),
+        ("rpi5", {"threads": 1}),
+    ],
+)
+def test_settings_are_those_of_predict(function, hw, options):
+    on = function.on(hw, **options)
+    (row,) = rows_of(on, 1, seed=8)
+    table = whole(function, row).table
+    assert on.latency([row])[0] == pytest.approx(
+        cm.predict(table, hw, **options).latency_s, rel=1e-6
+    )
+
+
 @pytest.mark.parametrize("hw", DEVICES)
 def test_the_torch_function_meets_the_numpy_one_at_vertices(function, hw):
     on = function.on(hw)

@@ -12,8 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 NAMES = [
-    "attention", "bottleneck", "conv", "decoder", "depthwise_separable", "inverted_residual",
-    "lstm", "mbconv", "mobilenet_v1", "reparam", "scalable", "search",
+    "attention", "bottleneck", "conv", "decoder", "depthwise_separable", "doorbell",
+    "inverted_residual", "lstm", "mbconv", "mobilenet_v1", "reparam", "scalable", "search",
     "shufflenet", "squeeze_excitation", "vit",
 ]  # fmt: skip
 

@@ -19,6 +19,7 @@ import numpy as np
 from costmodel.costfunction.pieces import Piece
 from costmodel.errors import CostModelError
 from costmodel.execution import kernels_of
+from costmodel.execution.formats import AMP
 from costmodel.execution.kernel import Access, Kernel
 from costmodel.hardware.peaks import fastest_cores
 from costmodel.machine.caches import Touches, touches
@@ -53,9 +54,14 @@ def clock_of(chosen: Setting) -> Clock:
 
 
 def kernels_in(piece: Piece, chosen: Setting) -> tuple[list[Kernel], list[Kernel]]:
-    """Kernels of the piece before, for context, and those of the piece."""
+    """Kernels of the piece before, for context, and those of the piece.
+
+    Autocast follows formats from the network's first op on, so that there everything in front is
+    the context.
+    """
+    context = piece.earlier if chosen.dtype in AMP else piece.before
     own = {row.op.name for row in piece.rows}
-    found = kernels_of((*piece.before, *piece.rows), chosen.execution, chosen.format)
+    found = kernels_of((*context, *piece.rows), chosen.execution, chosen.format)
     inside = [k for k in found if own.intersection(_ops(k))]
     return found[: len(found) - len(inside)], inside
 

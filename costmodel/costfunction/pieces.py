@@ -26,17 +26,33 @@ UNREAD = "(weights that no op reads)"
 class Piece:
     """What lies between two cuts. Equal ``signature``: equal in all that a cost may depend on.
 
-    ``before`` are the rows of the piece in front of it, where it was first seen; ``counts`` are
-    in the order of `COUNTS`; ``peak`` is the largest number of live activation bytes; ``out`` is
-    the storage that passes on to the next piece.
+    ``network`` are the rows of the network where it was first seen; ``span`` are the first row of
+    the piece in front, its own first row and the one after its last. ``counts`` are in the order of
+    `COUNTS`; ``peak`` is the largest number of live activation bytes; ``out`` is the storage that
+    passes on to the next piece.
     """
 
     signature: Hashable
-    rows: tuple[Row, ...]
-    before: tuple[Row, ...]
+    network: tuple[Row, ...]
+    span: tuple[int, int, int]
     counts: tuple[int, ...]
     peak: int
     out: int = -1
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the piece."""
+        return self.network[self.span[1] : self.span[2]]
+
+    @property
+    def before(self) -> tuple[Row, ...]:
+        """The rows of the piece in front."""
+        return self.network[self.span[0] : self.span[1]]
+
+    @property
+    def earlier(self) -> tuple[Row, ...]:
+        """All rows in front."""
+        return self.network[: self.span[1]]
 
 
 def cut(table: CostTable) -> dict[str, Piece]:
@@ -60,18 +76,18 @@ def cut(table: CostTable) -> dict[str, Piece]:
     levels = timeline([row.op for row in rows], table.info)
     weights = {w.storage: w for w in table.info.weights}
     found: dict[str, Piece] = {}
-    before: tuple[Row, ...] = ()
+    before = 0
     for start, end in zip(places, [*places[1:], len(rows)], strict=True):
         part = rows[start:end]
         first_read = _take(weights, part)
         counts = _counts(part, first_read)
         peak, out = max(levels[start:end]), crossing[end][0] if end < len(rows) else -1
         signature = (_shape_of(part), tuple((w.shape, w.dtype, w.kind) for w in first_read), peak)
-        found[part[0].op.name] = Piece(signature, part, before, counts, peak, out)
-        before = part
+        found[part[0].op.name] = Piece(signature, rows, (before, start, end), counts, peak, out)
+        before = start
     rest = list(weights.values())
     unread = tuple((w.shape, w.dtype, w.kind) for w in rest)
-    found[UNREAD] = Piece(unread, (), (), _counts((), rest), 0)
+    found[UNREAD] = Piece(unread, (), (0, 0, 0), _counts((), rest), 0)
     return found
 
 
