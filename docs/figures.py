@@ -15,6 +15,7 @@ MODELS = ("timm:mobilenetv3_large_100", "timm:resnet50", "timm:vit_base_patch16_
 MOBILE = MODELS[0]
 DEVICES = ("--hw", "pixel8", "--hw", "rpi4", "--hw", "rtx4090")
 FIGURES = {
+    "overview": ("roofline", MOBILE, *DEVICES[:4]),
     "roofline": ("roofline", *MODELS, *DEVICES),
     "modules": ("plot", "modules", MOBILE, "--hw", "pixel8"),
     "layers": ("plot", "layers", MOBILE),

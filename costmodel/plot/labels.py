@@ -74,17 +74,17 @@ def along(start: tuple[float, float], end: tuple[float, float], reach: float = 1
 
 def clear(boxes: Sequence[Box], taken: Sequence[Box]) -> bool:
     """Whether none of ``boxes`` meets a taken one."""
-    return not _meeting(boxes, taken).any()
+    return not crowding(boxes, taken).any()
 
 
-def _meeting(boxes: Sequence[Box], taken: Sequence[Box]) -> NDArray[np.bool_]:
-    """For each box whether it meets a taken one."""
+def crowding(boxes: Sequence[Box], taken: Sequence[Box]) -> NDArray[np.int_]:
+    """For each box how many taken ones it meets."""
     if not boxes or not taken:
-        return np.zeros(len(boxes), bool)
+        return np.zeros(len(boxes), int)
     left, bottom, right, top = np.array(boxes, float).T[:, :, None]
     other = np.array(taken, float).T[:, None, :]
     meets = (left < other[2]) & (other[0] < right) & (bottom < other[3]) & (other[1] < top)
-    found: NDArray[np.bool_] = meets.any(axis=1)
+    found: NDArray[np.int_] = meets.sum(axis=1)
     return found
 
 
@@ -107,7 +107,7 @@ def place(
                at[1] - height / 2, at[1] + reach, at[1] - reach - height]  # fmt: skip
     boxes = [Box(x, y, x + width, y + height) for x in lefts for y in bottoms]
     boxes = [box for box in boxes if box.inside(frame)]
-    free = ~_meeting(boxes, taken)
+    free = crowding(boxes, taken) == 0
     far = [_distance(box, at) for box in boxes]
     for index in sorted(np.flatnonzero(free), key=lambda i: far[i]):
         middle = _middle(boxes[index])

@@ -6,7 +6,17 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from costmodel.plot.labels import Box, Wish, along, annotate, around, clear, frame_of, measure
+from costmodel.plot.labels import (
+    Box,
+    Wish,
+    along,
+    annotate,
+    around,
+    clear,
+    crowding,
+    frame_of,
+    measure,
+)
 from costmodel.plot.names import short
 
 if TYPE_CHECKING:
@@ -104,7 +114,8 @@ def _compute(
     ]
     places += [(x, float(end[1]) - gap - height) for x in [right, *slides]]
     boxes = [Box(x, y, x + width, y + 0.8 * height) for x, y in places]
-    box = next((b for b in boxes if b.inside(frame) and clear([b], taken)), boxes[0])
+    boxes = [box for box in boxes if box.inside(frame)] or boxes[:1]
+    box = boxes[int(crowding(boxes, taken).argmin())]  # the first free one, else the freest
     x, y = axes.transData.inverted().transform((box.left, box.bottom))
     ground = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 0.2, "alpha": 0.8}
     axes.text(
