@@ -56,5 +56,6 @@ def _score(path: str | Path, line: int, row: dict[str, str]) -> Score:
         raise CostModelError(
             f"{path}:{line}: top1 and img_size of {model} must be numbers"
         ) from None
-    target = model if ":" in model or ".py" in model else f"timm:{model.partition('.')[0]}"
+    own = ":" in model or model.endswith((".py", ".pt2"))
+    target = model if own else f"timm:{model.partition('.')[0]}"
     return Score(model, target, f"1x3x{size}x{size}" if size else "", top1)

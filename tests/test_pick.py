@@ -136,6 +136,9 @@ def test_a_users_own_table_names_targets(tmp_path):
     file.write_text("model,top1\nnet.py:Net(width=2),80\n")
     (found,) = accuracy.read(file)
     assert (found.target, found.input, found.top1) == ("net.py:Net(width=2)", "", 80.0)
+    # timm's training of that name is no Python file.
+    file.write_text("model,img_size,top1\nregnetx_002.pycls_in1k,224,68.7\n")
+    assert accuracy.read(file)[0].target == "timm:regnetx_002"
 
 
 @pytest.mark.parametrize(
