@@ -21,14 +21,16 @@
   function bounds(found) {
     const parts = found && found.bound ? Object.entries(found.bound) : [];
     el("bounds").replaceChildren(...parts.filter(([, share]) => share > 0).map(([name, share]) =>
-      make("span", { style: `width:${100 * share}%;background:${DATA.classes.bounds[name]}`, title: `${name} ${percent(share)}` }, `${name} ${percent(share)}`)));
+      make("span", { style: `width:${100 * share}%;background:${DATA.classes.bounds[name]}`, title: `${name} ${percent(share)}` }, share < 0.12 ? "" : `${name} ${percent(share)}`)));
   }
   function show(index) {
     const found = DATA.devices[index];
     cards(found);
     bounds(found);
     el("advice").textContent = ((found ? found.advice : DATA.advice) || "").replaceAll(" %", "\u00a0%");
-    el("basis").textContent = found ? found.basis || found.roofline.validated : "";
+    const shares = found && found.bound ? Object.entries(found.bound).map(([name, share]) => `${name} ${percent(share)}`) : [];
+    const basis = found ? found.basis || found.roofline.validated : "";
+    el("basis").textContent = [shares.length ? `bound by ${shares.join(", ")}` : "", basis].filter(Boolean).join("; ");
     Roofline.device(found);
     if (full) Tree.device(found);
     const notes = [...(DATA.notes || []), ...((found && found.notes) || [])];

@@ -90,7 +90,7 @@ const Roofline = (() => {
       const mark = make("path", { d: marker(kind, s.x(point.intensity), s.y(point.flops_per_s), r), fill: colour, "fill-opacity": 0.85, stroke: "var(--ink)", "stroke-width": 0.6, "data-index": index, class: "point" });
       layer.append(mark);
     });
-    svg.append(layer);
+    svg.append(layer, ...svg.querySelectorAll("text"));  // words stay readable over points
     whole(svg, s);
     svg.addEventListener("pointermove", (event) => {
       const index = event.target.dataset ? event.target.dataset.index : undefined;

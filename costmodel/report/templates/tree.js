@@ -156,7 +156,7 @@ const Tree = (() => {
   }
   function bar(node) {
     const colour = DATA.classes.bounds[node.bound] || "transparent";
-    return make("span", { class: "track", "aria-hidden": "true" }, make("span", { class: "bar", style: `width:${4 * node.share}rem;background:${colour}` }));
+    return make("span", { class: "track", "aria-hidden": "true" }, make("span", { class: "bar", style: `width:${3 * node.share}rem;background:${colour}` }));
   }
   const columns = () => COLUMNS.filter(([key]) => timed || !["time", "share", "bound"].includes(key));
 
