@@ -126,7 +126,8 @@ def _panel(
                 c=shown.colour, marker=shown.marker, alpha=0.85, linewidths=0.4,
                 edgecolors=look.ink, zorder=4,
             )  # fmt: skip
-        _network(axes, panel, look)
+        own = models and style.SERIES[models.index(panel["target"]) % len(style.SERIES)].colour
+        _network(axes, panel, look, own or look.back)
     axes.set(xscale="log", yscale="log", ylabel="FLOP/s")
     below = _limits(axes, group)
     style.grid(axes)
@@ -170,14 +171,14 @@ def model_name(target: str) -> str:
     return label(target.partition(":")[2] or target.rpartition("/")[2], longest=34)
 
 
-def _network(axes: Axes, panel: Mapping[str, Any], look: style.Theme) -> None:
+def _network(axes: Axes, panel: Mapping[str, Any], look: style.Theme, fill: str) -> None:
     whole = panel["network"]
     if whole is None:
         return
     at, rate = whole["intensity"], whole["flops_per_s"]
     low, high = rate - whole["flops_per_s_low"], whole["flops_per_s_high"] - rate
     axes.errorbar(
-        [at], [rate], yerr=[[max(low, 0.0)], [max(high, 0.0)]], fmt="*", ms=8, mfc=look.back,
+        [at], [rate], yerr=[[max(low, 0.0)], [max(high, 0.0)]], fmt="*", ms=8, mfc=fill,
         mec=look.ink, mew=0.8, ecolor=look.ink, elinewidth=0.8, capsize=2, zorder=5,
     )  # fmt: skip
     if panel["measured"]:
