@@ -13,7 +13,7 @@ from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy
 from costmodel.hardware.catalog import core
 from costmodel.hardware.schema import CpuEngine, GpuEngine
-from costmodel.machine.constants import values_of
+from costmodel.machine.constants import blocks, values_of
 from costmodel.machine.residuals import residual_of
 from costmodel.machine.times import Timer, Times
 from costmodel.prediction import KernelTime, Prediction
@@ -86,7 +86,7 @@ def _prediction(
 ) -> Prediction:
     latency = float(times.latency.sum())
     residual = residual_of(chosen, "calibrated" if calibration else "datasheet")
-    notes = _substitutions(chosen)
+    notes = _substitutions(chosen) + _assumptions(chosen, times)
     notes += [] if complete else ["ops without a cost rule are missing from the latency"]
     joules = _energy(kernels, latency, chosen)
     return Prediction(
@@ -121,6 +121,17 @@ def _substitutions(chosen: Setting) -> list[str]:
     if dtype in has or dtype == "fp32":
         return []
     return [f"{chosen.hw} has no {dtype} arithmetic: stored as {dtype}, computed as fp32"]
+
+
+def _assumptions(chosen: Setting, times: Times) -> list[str]:
+    """Said where most of the latency rests on a host that no run has measured."""
+    issue = blocks()[chosen.block].get("dispatch_us")
+    if issue is None or issue.fixed_on or times.overhead.sum() < times.latency.sum() / 2:
+        return []
+    return [
+        f"most of this is the host issuing ops, taken as {issue.value:g} µs each: no run of this "
+        "class was bound by it"
+    ]
 
 
 def _kernel_times(kernels: Sequence[Kernel], times: Times) -> list[KernelTime]:

@@ -37,8 +37,8 @@ def example_inputs():
 # By hand: the convolution has 4·64·27 MACs and a bias per output, ReLU an op per element, the mean
 # 64 ops a channel (63 adds and a division), the head 2·4 MACs and a bias per output. Bytes, 4 an
 # element: the convolution reads 192 + 112 and writes 256, ReLU reads and writes 256, the mean reads
-# 256 and writes 4, the head reads 4 + 10 and writes 2. Two maps of 256 and the caller's input of 192
-# live during ReLU.
+# 256 and writes 4, the head reads 4 + 10 and writes 2. Two maps of 256 and the caller's input of
+# 192 live during ReLU.
 TABLE = """\
 net.py
 input 1x3x8x8 float32, eval
