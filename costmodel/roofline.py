@@ -128,10 +128,8 @@ def _assumptions(chosen: Setting, times: Times) -> list[str]:
     issue = blocks()[chosen.block].get("dispatch_us")
     if issue is None or issue.fixed_on or times.overhead.sum() < times.latency.sum() / 2:
         return []
-    return [
-        f"most of this is the host issuing ops, taken as {issue.value:g} µs each: no run of this "
-        "class was bound by it"
-    ]
+    guess = f"taken as {issue.value:g} µs each: no measured run of this class was bound by it"
+    return [f"most of this is the host issuing ops, {guess}"]
 
 
 def _kernel_times(kernels: Sequence[Kernel], times: Times) -> list[KernelTime]:

@@ -60,7 +60,7 @@ def residual_of(
     if own is not None and device != without:
         low, high = bounds([own["quantiles"]], coverage)
         text = f"on {own['rows']} measured runs of {chosen.execution} on {device}"
-        return Residual(low, high, coverage, text)
+        return _around(low, high, coverage, text)
     others = {name: found for name, found in entry.items() if name not in (device, without)}
     said = chosen.execution
     if not others:
@@ -75,7 +75,12 @@ def residual_of(
     rows = sum(found["rows"] for found in others.values())
     names = ", ".join(sorted(others)[:4]) + (", …" if len(others) > 4 else "")
     text = f"not on this device; on {rows} measured runs of {said} on {names}"
-    return Residual(low, high, coverage, text)
+    return _around(low, high, coverage, text)
+
+
+def _around(low: float, high: float, coverage: float, text: str) -> Residual:
+    """A prediction lies in its own interval, also where every run was on one side of it."""
+    return Residual(min(low, 1.0), max(high, 1.0), coverage, text)
 
 
 def _of_kind(chosen: Setting, tier: str, without: str | None) -> dict[str, Any]:
