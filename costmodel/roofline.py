@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from costmodel.errors import CostModelError
 from costmodel.execution import kernels_of, module_of
@@ -85,7 +86,9 @@ def _prediction(
     complete: bool,
 ) -> Prediction:
     latency = float(times.latency.sum())
-    residual = residual_of(chosen, "calibrated" if calibration else "datasheet")
+    basis: Literal["datasheet", "calibrated"]
+    basis = "calibrated" if calibration or _fitted_here(chosen) else "datasheet"
+    residual = residual_of(chosen, basis)
     notes = _substitutions(chosen) + _assumptions(chosen, times)
     notes += [] if complete else ["ops without a cost rule are missing from the latency"]
     joules = _energy(kernels, latency, chosen)
@@ -99,13 +102,19 @@ def _prediction(
         latency_s=latency,
         interval_s=(latency * residual.low, latency * residual.high),
         coverage=residual.coverage,
-        basis="calibrated" if calibration else "datasheet",
+        basis=basis,
         validated=residual.validated,
         energy_j=joules[1],
         energy_interval_j=(joules[0], joules[2]),
         kernels=tuple(_kernel_times(kernels, times)),
         notes=tuple(notes),
     )
+
+
+def _fitted_here(chosen: Setting) -> bool:
+    """Whether the shipped constants of the class were fitted on this very device, and no other."""
+    fitted = {name for c in blocks()[chosen.block].values() for name in c.fixed_on}
+    return fitted == {chosen.profile.name}
 
 
 def _substitutions(chosen: Setting) -> list[str]:
