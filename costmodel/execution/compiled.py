@@ -9,7 +9,7 @@ more (inductor without freezing folds nothing into weights).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from costmodel.execution import eager
 from costmodel.execution.kernel import Access, Kernel
@@ -24,14 +24,12 @@ _CHANNELS_LAST = {"grouped": 1.358, "widening": 0.725, "small": 0.783, "other": 
 _SMALL = 64
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Group:
-    """Kernels fused so far, and which groups they depend on (a bit set)."""
+    """Kernels fused so far; a product's group takes no others."""
 
     members: list[Kernel]
     open: bool
-    ancestors: int = 0
-    written: set[int] = field(default_factory=set)
 
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
@@ -72,27 +70,22 @@ def _product(extents: Sequence[int]) -> int:
 
 
 def _grouped(launched: Sequence[Kernel]) -> list[_Group]:
-    """Kernels put into the youngest group that feeds them, where that makes no cycle."""
+    """Kernels put into the youngest group that feeds them.
+
+    Whatever else a kernel reads was made by an older group, so that groups never wait for one
+    another in a circle and may run in the order of their first kernels.
+    """
     groups: list[_Group] = []
     maker: dict[int, int] = {}
     for kernel in launched:
-        sources = {maker[a.storage] for a in kernel.reads if a.storage in maker}
+        home = max((maker.get(access.storage, -1) for access in kernel.reads), default=-1)
         fusible = kernel.unit != "matrix" and kernel.family not in _OPAQUE
-        home = max(sources, default=-1)
-        joins = fusible and home >= 0 and groups[home].open
-        if joins:
-            others = sources - {home}
-            joins = not any(groups[s].ancestors >> home & 1 for s in others)
-        if not joins:
+        if not fusible or home < 0 or not groups[home].open:
             groups.append(_Group([], fusible))
             home = len(groups) - 1
-        group = groups[home]
-        group.members.append(kernel)
-        for source in sources - {home}:
-            group.ancestors |= groups[source].ancestors | 1 << source
+        groups[home].members.append(kernel)
         for access in kernel.writes:
             maker[access.storage] = home
-            group.written.add(access.storage)
     return groups
 
 
