@@ -14,13 +14,10 @@ from costmodel.execution.formats import size_of
 from costmodel.execution.kernel import Access, Kernel, Unit
 from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
+from costmodel.rules.epilogues import ADDITIONS
 from costmodel.rules.geometry import geometry_of
 from costmodel.table import Row
 
-RELU = frozenset({"aten.relu", "aten.relu6", "aten.hardtanh", "aten.clamp", "aten.clamp_min"})
-HARD = frozenset({"aten.hardswish", "aten.hardsigmoid"})
-SMOOTH = frozenset({"aten.sigmoid", "aten.silu", "aten.gelu", "aten.tanh", "aten.leaky_relu"})
-_ADDITIONS = frozenset({"aten.add"})
 #: Batch norm in eval mode: x*scale + shift, which folds into weights and bias.
 _FOLDED = "batch_norm"
 
@@ -143,11 +140,13 @@ def _fits(row: Row, head: Row, last: Row, fusing: Fusing) -> bool:
     works = bool(head.cost is not None and head.cost.macs) and head.family != "attention"
     if row.family == _FOLDED:
         return works and last is head
-    if name in _ADDITIONS and fusing.additions:
+    if name in ADDITIONS and fusing.additions:
         return works and len(row.op.inputs) == 2 and row.op.out.shape == last.op.out.shape
     if name in fusing.activations and works:
-        return last is head or last.family == _FOLDED or last.op.target.startswith("aten.add")
-    return name in fusing.after_addition and last.op.target.removesuffix("_") in _ADDITIONS
+        return (
+            last is head or last.family == _FOLDED or last.op.target.removesuffix("_") in ADDITIONS
+        )
+    return name in fusing.after_addition and last.op.target.removesuffix("_") in ADDITIONS
 
 
 def _reads(group: Group, stored: str) -> tuple[Access, ...]:

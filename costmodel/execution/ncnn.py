@@ -12,15 +12,16 @@ from dataclasses import replace
 
 from costmodel.errors import CostModelError
 from costmodel.execution.formats import BYTES
-from costmodel.execution.fusion import HARD, RELU, SMOOTH, Fusing, fused, plain_kernel
+from costmodel.execution.fusion import Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
 from costmodel.execution.winograd import applies, best, im2col, winograd
 from costmodel.hardware.catalog import core
 from costmodel.hardware.schema import CpuEngine, Engine, Profile
+from costmodel.rules.epilogues import HARD, LEAKY, RELU, SIGMOID
 from costmodel.table import Row
 
 DTYPES = ("fp32", "fp16", "int8")
-FUSING = Fusing(activations=RELU | HARD | (SMOOTH & {"aten.sigmoid", "aten.leaky_relu"}))
+FUSING = Fusing(activations=RELU | HARD | (SIGMOID | LEAKY))
 WINOGRAD = (2, 4, 6)
 #: Below this many channels on both sides the transforms cost more than they save.
 MIN_CHANNELS = 16

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from costmodel.execution.fusion import HARD, RELU, SMOOTH, Fusing, fused, plain_kernel
+from costmodel.execution.fusion import Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
+from costmodel.rules.epilogues import HARD, RELU, SMOOTH
 from costmodel.table import Row
 
 DTYPES = ("fp16", "int8")

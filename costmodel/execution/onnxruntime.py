@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from costmodel.execution.fusion import HARD, RELU, SMOOTH, Fusing, fused, plain_kernel
+from costmodel.execution.fusion import Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
+from costmodel.rules.epilogues import HARD, LEAKY, RELU, SIGMOID, TANH
 from costmodel.table import Row
 
 DTYPES = ("fp32", "fp16", "int8")
 FUSING = Fusing(
-    activations=RELU | HARD | (SMOOTH & {"aten.sigmoid", "aten.tanh", "aten.leaky_relu"}),
+    activations=RELU | HARD | (SIGMOID | TANH | LEAKY),
     additions=True,
 )
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from costmodel.execution.fusion import HARD, RELU, Fusing, fused, plain_kernel
+from costmodel.execution.fusion import Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
 from costmodel.execution.winograd import applies, best, im2col, winograd
+from costmodel.rules.epilogues import HARD, LEAKY, RELU
 from costmodel.table import Row
 
 DTYPES = ("fp32", "fp16", "int8")
-FUSING = Fusing(activations=RELU | HARD | {"aten.leaky_relu"}, after_addition=RELU)
+FUSING = Fusing(activations=RELU | HARD | LEAKY, after_addition=RELU)
 WINOGRAD = (2, 4, 6)
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from costmodel.execution.fusion import RELU, Fusing, fused, plain_kernel
+from costmodel.execution.fusion import Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
+from costmodel.rules.epilogues import RELU
 from costmodel.table import Row
 
 DTYPES = ("fp32", "fp16", "int8")
