@@ -165,6 +165,6 @@ def dim_of(size: Any) -> Dim:
     node = getattr(size, "node", None)
     if node is None:
         return size
-    from costmodel.symbolic import expression
+    from costmodel.expressions import expression  # sympy: only where sizes are symbols
 
     return expression(node.expr)

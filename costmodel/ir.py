@@ -7,7 +7,7 @@ works on both. Nothing in this module imports torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Union
@@ -201,6 +201,19 @@ class TraceInfo:
     module_types: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     freed: Mapping[int, int] = field(default_factory=dict)
+
+
+def graph_of(
+    ops: Iterable[Op], edges: Mapping[tuple[int, int], Dim], info: TraceInfo
+) -> nx.DiGraph[int]:
+    """A trace as a graph: ``graph.nodes[i]["op"]``, bytes that flow on the edges, and the info."""
+    import networkx as nx
+
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    graph.add_nodes_from((op.index, {"op": op}) for op in ops)
+    graph.add_edges_from((a, b, {"nbytes": nbytes}) for (a, b), nbytes in edges.items())
+    graph.graph["info"] = info
+    return graph
 
 
 def ops_of(graph: nx.DiGraph[int]) -> list[Op]:

@@ -12,7 +12,7 @@ from typing import Any
 import networkx as nx
 
 from costmodel.errors import CostModelError
-from costmodel.ir import Op, TensorSpec, TraceInfo, Weight, info_of, ops_of
+from costmodel.ir import Op, TensorSpec, TraceInfo, Weight, graph_of, info_of, ops_of
 
 FORMAT = 2
 
@@ -97,7 +97,7 @@ def _graph(document: dict[str, Any]) -> nx.DiGraph[int]:
             return tuple([unpack(item) for item in value])
         return value
 
-    graph: nx.DiGraph[int] = nx.DiGraph()
+    ops: list[Op] = []
     for index, packed in enumerate(document["ops"]):
         name, target, overload, args, kwargs, outputs, writes, module, source, phase = packed
         op = Op(
@@ -113,9 +113,8 @@ def _graph(document: dict[str, Any]) -> nx.DiGraph[int]:
             source,
             phase,
         )
-        graph.add_node(index, op=op)
-    graph.add_edges_from((a, b, {"nbytes": nbytes}) for a, b, nbytes in document["edges"])
-    graph.graph["info"] = TraceInfo(
+        ops.append(op)
+    info = TraceInfo(
         inputs=unpack(document["inputs"]),
         weights=tuple(
             Weight(tuple(names), tuple(shape), dtype, storage, kind)
@@ -128,4 +127,4 @@ def _graph(document: dict[str, Any]) -> nx.DiGraph[int]:
         notes=tuple(document["notes"]),
         freed=dict(document["freed"]),
     )
-    return graph
+    return graph_of(ops, {(a, b): nbytes for a, b, nbytes in document["edges"]}, info)

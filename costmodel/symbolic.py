@@ -11,8 +11,7 @@ import contextlib
 import logging
 import numbers
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +27,7 @@ from torch.nn import init
 from torch.nn.modules import normalization
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from costmodel.expressions import TRANSLATION, convert
 from costmodel.identity import dim_of
 from costmodel.ir import info_of, symbol
 from costmodel.recorder import Recorder
@@ -36,8 +36,6 @@ from costmodel.tracer import trace as trace_numbers
 
 #: A tensor to make: its shape, in ints and symbolic ints, and torch's name of its dtype.
 Input = tuple[Sequence[Any], str]
-
-_SESSION: ContextVar[Session | None] = ContextVar("session", default=None)
 
 
 class Session:
@@ -67,13 +65,13 @@ class Session:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Inside, tensors are fake and `expression` knows the symbols of this session."""
-        token = _SESSION.set(self)
+        """Inside, tensors are fake and sizes come in the symbols of this session."""
+        token = TRANSLATION.set(self.expression)
         try:
             with self.mode:
                 yield
         finally:
-            _SESSION.reset(token)
+            TRANSLATION.reset(token)
 
     def expression(self, expr: sympy.Expr) -> Any:
         """Our form of an expression of this session, an ``int`` where it is a number."""
@@ -101,25 +99,6 @@ class Session:
         return list(found)
 
 
-def expression(expr: sympy.Expr) -> Any:
-    """Our form of torch's expression: an ``int``, or sympy in positive integer symbols."""
-    session = _SESSION.get()
-    return convert(expr, {}) if session is None else session.expression(expr)
-
-
-def convert(expr: Any, names: Mapping[sympy.Symbol, sympy.Symbol]) -> Any:
-    """Torch's shape functions (``FloorDiv``, ``Mod``, ``Max`` …) as sympy's own."""
-    if isinstance(expr, sympy.Integer):
-        return int(expr)
-    if isinstance(expr, sympy.Symbol):
-        return names.get(expr) or symbol(expr.name)
-    if not getattr(expr, "args", ()):
-        return expr
-    args = [convert(arg, names) for arg in expr.args]
-    build = _FUNCTIONS.get(type(expr).__name__)
-    return build(*args) if build is not None else expr.func(*args)
-
-
 def _balanced(relation: Any) -> Any:
     """A relation between sums with what both sides share gone, and no minus sign left."""
     if not isinstance(relation, sympy.core.relational.Relational):
@@ -130,38 +109,6 @@ def _balanced(relation: Any) -> Any:
     left = [term for term in sides if not term.could_extract_minus_sign()]
     right = [-term for term in sides if term.could_extract_minus_sign()]
     return relation.func(sympy.Add(*left), sympy.Add(*right))
-
-
-def _floor(a: Any, b: Any) -> Any:
-    return sympy.floor(sympy.sympify(a) / b)
-
-
-def _power(base: Any, exponent: Any) -> Any:
-    return sympy.sympify(base) ** exponent
-
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "FloorDiv": _floor,
-    "CleanDiv": lambda a, b: sympy.sympify(a) / b,
-    "CeilDiv": lambda a, b: sympy.ceiling(sympy.sympify(a) / b),
-    "IntTrueDiv": lambda a, b: sympy.sympify(a) / b,
-    "FloatTrueDiv": lambda a, b: sympy.sympify(a) / b,
-    "Mod": sympy.Mod,
-    "PythonMod": sympy.Mod,
-    "ModularIndexing": lambda a, b, c: sympy.Mod(_floor(a, b), c),
-    "Max": sympy.Max,
-    "Min": sympy.Min,
-    "CeilToInt": sympy.ceiling,
-    "FloorToInt": sympy.floor,
-    "TruncToInt": sympy.floor,
-    "ToFloat": lambda a: a,
-    "Identity": lambda a: a,
-    "PowByNatural": _power,
-    "FloatPow": _power,
-    "LShift": lambda a, b: a * 2**b,
-    "RShift": lambda a, b: _floor(a, sympy.Integer(2) ** b),
-    "Where": lambda c, a, b: sympy.Piecewise((a, c), (b, True)),
-}
 
 
 # -- running ---------------------------------------------------------------------------------

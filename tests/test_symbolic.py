@@ -9,9 +9,10 @@ from torch import nn
 from torch.utils._sympy import functions as theirs
 
 from costmodel.errors import CostModelError
+from costmodel.expressions import convert
 from costmodel.ir import symbol
 from costmodel.substitution import substitute, symbols_of
-from costmodel.symbolic import Session, constructing, convert, trace
+from costmodel.symbolic import Session, constructing, trace
 from costmodel.table import CostTable, cost
 
 a, b = sympy.Symbol("s0", integer=True), sympy.Symbol("s1", integer=True)
