@@ -1,0 +1,65 @@
+"""ONNX Runtime on the CPU: the model through torch's exporter, all graph optimisations on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from costmodel.measure.runtimes.prepared import How, Prepared, check, reference, release
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PACKAGES = ("onnxruntime", "onnx", "onnxscript")
+DTYPES = ("fp32", "int8")
+LAYOUTS = ("nchw",)
+MODES = ("eval",)
+
+
+@contextmanager
+def prepare(model: nn.Module, inputs: tuple[Tensor, ...], how: How) -> Iterator[Prepared]:
+    """A session on the exported graph; int8 is static quantisation calibrated on the inputs."""
+    import onnxruntime
+    import torch
+
+    model.eval()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = how.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory(prefix="costmodel-") as folder:
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(model, inputs, path, dynamo=True, verbose=False)
+        names = [put.name for put in _session(path, options).get_inputs()]
+        feed = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        if how.dtype == "int8":
+            path = _quantised(path, feed)
+        session = _session(path, options)
+        if how.dtype == "fp32":
+            check("onnxruntime", reference(model, inputs), session.run(None, feed)[0])
+        used = session.get_session_options().intra_op_num_threads
+        yield Prepared(lambda: session.run(None, feed), release("onnxruntime"), "onnxruntime", used)
+
+
+def _session(path: Path, options: Any) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _quantised(path: Path, feed: dict[str, Any]) -> Path:
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Once(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.rest = iter([feed])
+
+        def get_next(self) -> Any:
+            return next(self.rest, None)
+
+    result = path.with_name("quantised.onnx")
+    quantize_static(path, result, Once())
+    return result
