@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass_type
 
 from costmodel.identity import Identities
 
@@ -16,12 +17,12 @@ _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
 @contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
+def preserved(model: nn.Module, known: Identities) -> Iterator[None]:
     """Whatever the model does to itself inside is undone after.
 
     Training flags, attributes, and what is registered under which name are put back; buffers that
-    hold data are replaced by copies for the duration. Contents of containers that a module keeps
-    as plain attributes are its own affair.
+    hold data are replaced by copies for the duration, counted as the originals. Contents of
+    containers that a module keeps as plain attributes are its own affair.
     """
     before = [(module, dict(vars(module))) for module in model.modules()]
     tables = [
@@ -30,6 +31,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
         for table in map(vars(module).get, _TABLES)
         if isinstance(table, (dict, set))  # a scripted module's tables are its own
     ]
+    memories = Memories(torch.UntypedStorage.clone)
     copies: dict[int, torch.Tensor] = {}
     for module, _ in before:
         if isinstance(module, torch.jit.ScriptModule):
@@ -37,7 +39,8 @@ def preserved(model: nn.Module) -> Iterator[None]:
         for name, buffer in module._buffers.items():
             if buffer is not None and not buffer.is_meta and type(buffer) is torch.Tensor:
                 if id(buffer) not in copies:
-                    copies[id(buffer)] = buffer.detach().clone()
+                    copies[id(buffer)] = memories.twin(buffer)
+                    known.alias(copies[id(buffer)], buffer)
                 module._buffers[name] = copies[id(buffer)]
     try:
         yield
@@ -48,6 +51,32 @@ def preserved(model: nn.Module) -> Iterator[None]:
         for table, contents in tables:
             table.clear()
             table.update(contents)
+
+
+class Memories:
+    """Twins of tensors on other memory: those that share memory share that of their twins."""
+
+    def __init__(self, replace: Callable[[torch.UntypedStorage], torch.UntypedStorage]) -> None:
+        self._replace = replace
+        self._replaced: dict[int, torch.UntypedStorage] = {}
+
+    def twin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the same shape, strides and offset."""
+        storage = tensor.untyped_storage()
+        memory = self._replaced.get(storage._cdata)
+        if memory is None:
+            memory = self._replaced[storage._cdata] = self._replace(storage)
+        empty = torch.empty(0, dtype=tensor.dtype, device=memory.device)
+        place = (tensor.storage_offset(), tensor.shape, tensor.stride())
+        return empty.set_(memory, *place)
+
+
+def _without_data(storage: torch.UntypedStorage) -> torch.UntypedStorage:
+    return torch.UntypedStorage(storage.nbytes(), device="meta")  # type: ignore[no-untyped-call]
+
+
+def _zeros(storage: torch.UntypedStorage) -> torch.UntypedStorage:
+    return torch.zeros(storage.nbytes(), dtype=torch.uint8, device="cpu").untyped_storage()
 
 
 Slot = tuple[nn.Module, str, torch.Tensor]
@@ -62,9 +91,14 @@ def twin_parameters(
     On the CPU the twins are copies: an optimiser may step them.
     """
 
+    memories = Memories(_without_data if device == "meta" else torch.UntypedStorage.clone)
+
     def twin(parameter: torch.Tensor) -> torch.Tensor:
-        data = parameter.detach()
-        data = data.to("meta") if device == "meta" else data.clone()
+        if is_traceable_wrapper_subclass_type(type(parameter)):  # made of several tensors
+            data = parameter.detach()
+            data = data.to("meta") if device == "meta" else data.clone()
+        else:
+            data = memories.twin(parameter)
         made = nn.Parameter(data, parameter.requires_grad)
         known.alias(made, parameter)
         return made
@@ -77,8 +111,10 @@ def twin_parameters(
 def with_data(model: nn.Module) -> Iterator[None]:
     """Weights on the meta device replaced by zeros on the CPU; those that are tied stay so."""
 
+    memories = Memories(_zeros)
+
     def zeros(tensor: torch.Tensor) -> torch.Tensor:
-        data = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        data = memories.twin(tensor)
         is_parameter = isinstance(tensor, nn.Parameter)
         return nn.Parameter(data, tensor.requires_grad) if is_parameter else data
 

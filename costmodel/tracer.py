@@ -114,7 +114,7 @@ def run(
 ) -> None:
     """Run the model once under ``recorder``: forward, and in train mode backward and a step."""
     args, kwargs = recorder.adopt((tuple(inputs), dict(kwargs)))
-    with preserved(model):
+    with preserved(model, recorder.known):
         with suppress(NotImplementedError):  # an exported program keeps the mode that it has
             model.train(mode == "train")
         if mode == "eval":

@@ -24,6 +24,7 @@ def register_weights(model: nn.Module, known: Identities, packed: Packed) -> tup
     not seen an input yet.
     """
     found: dict[int, Weight] = {}
+    sharing: dict[int, list[torch.Tensor]] = {}
     for kind, name, tensor in _named(model, packed):
         if is_lazy(tensor):
             raise CostModelError(
@@ -33,21 +34,36 @@ def register_weights(model: nn.Module, known: Identities, packed: Packed) -> tup
         storage = known.storage_of(tensor)
         known.kinds.setdefault(storage, kind)
         known.hold(tensor)
+        tensors = sharing.setdefault(storage, [])
+        tensors.append(tensor)
         same = found.get(storage)
         if same is None:
             shape = tuple(dim_of(d) for d in tensor.shape)
             found[storage] = Weight((name,), shape, dtype_name(tensor.dtype), storage, kind)
         else:
-            largest = max(same.shape, tuple(tensor.shape), key=_size)
-            found[storage] = Weight((*same.names, name), largest, same.dtype, storage, same.kind)
+            names = (*same.names, name)
+            found[storage] = Weight(names, _extent(tensors), same.dtype, storage, same.kind)
     return tuple(found.values())
 
 
-def _size(shape: tuple[Any, ...]) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent if isinstance(extent, int) else 1
-    return size
+def _extent(tensors: list[torch.Tensor]) -> tuple[int, ...]:
+    """The shape of the largest of the tensors on one storage; flat, where parts lie side by side.
+
+    A layer that keeps all its weights in one buffer, as recurrent layers do for cuDNN, has parts.
+    """
+    parts: list[tuple[int, torch.Tensor]] = []  # where each part ends, and its largest tensor
+    for tensor in sorted(tensors, key=lambda t: int(t.storage_offset())):
+        start = int(tensor.storage_offset())
+        steps = zip(tensor.shape, tensor.stride(), strict=True)
+        end = start + sum(int((extent - 1) * stride) for extent, stride in steps) + 1
+        if parts and start < parts[-1][0]:
+            last, largest = parts[-1]
+            parts[-1] = (max(last, end), max(largest, tensor, key=torch.Tensor.numel))
+        else:
+            parts.append((end, tensor))
+    if len(parts) == 1:
+        return tuple(parts[0][1].shape)
+    return (sum(tensor.numel() for _, tensor in parts),)
 
 
 def _named(model: nn.Module, packed: Packed) -> Iterator[tuple[Kind, str, torch.Tensor]]:

@@ -181,6 +181,52 @@ def test_tied_weights_stay_tied_on_the_cpu():
     assert model.layer.weight.is_meta
 
 
+class Normalised(nn.Module):
+    """Tied weights, running statistics, buffers that are views of one; asks for values or not."""
+
+    def __init__(self, asks):
+        super().__init__()
+        self.asks = asks
+        self.norm = nn.BatchNorm1d(8)
+        self.first = nn.Linear(8, 8)
+        self.second = nn.Linear(8, 8, bias=False)
+        self.second.weight = nn.Parameter(self.first.weight.data)  # other object, same memory
+        table = torch.zeros(16)
+        self.register_buffer("low", table[:8])
+        self.register_buffer("high", table[8:])
+
+    def forward(self, x):
+        x = self.norm(x)
+        if self.asks and x.sum().item() > 1:
+            return x
+        return self.second(self.first(x)) * (self.low * self.high)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("asks", [False, True], ids=["meta", "cpu"])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_weights_are_weights_wherever_the_model_was_built_and_runs(device, asks, mode):
+    with torch.device(device):
+        model = Normalised(asks)
+    graph = trace(model, (meta(2, 8),), mode=mode)
+    info, ops = info_of(graph), [op for op in ops_of(graph) if op.phase == "forward"]
+    assert info.tracer == ("cpu" if asks else "meta")
+    weights = {weight.storage: weight for weight in info.weights}
+    sizes = {weight.names[-1]: (weight.kind, weight.numel) for weight in info.weights}
+    assert sizes["second.weight"] == ("parameter", 64)
+    assert sizes["high"] == ("buffer", 16), "both halves of the memory"
+    norm = next(op for op in ops if op.target.endswith("batch_norm"))
+    assert [spec.kind for spec in norm.args[1:5]] == ["parameter"] * 2 + ["buffer"] * 2
+    assert all(spec.storage in weights for spec in norm.args[1:5])
+    low, high = next(op for op in ops if op.target == "aten.mul").inputs
+    assert (low.kind, high.kind) == ("buffer", "buffer")
+    assert low.storage == high.storage
+    assert low.value != high.value, "two halves of one memory are not the same contents"
+    named = {"linear": 1, "addmm": 2, "mm": 1}  # where the product keeps its weight
+    products = {op.module: op.args[named[op.target[5:]]] for op in ops if op.target[5:] in named}
+    assert products["first"].value == products["second"].value
+
+
 def test_other_models_never_touch_data():
     result = table(nn.Linear(4, 4), torch.zeros(3, 4))
     assert result.info.tracer == "meta"

@@ -16,6 +16,7 @@ from torch import nn
 
 from costmodel.errors import CostModelError
 from costmodel.inputs import Inputs
+from costmodel.targets import torchvision_shim
 from costmodel.targets.build import Builder, declared, failure
 from costmodel.targets.call import Call
 
@@ -32,6 +33,7 @@ def from_file(call: Call) -> Builder:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module
+    torchvision_shim.install()
     try:
         with importable(path.parent):
             spec.loader.exec_module(module)
@@ -43,6 +45,7 @@ def from_file(call: Call) -> Builder:
 
 def from_module(call: Call) -> Builder:
     """The model of an importable module; the current folder is importable too."""
+    torchvision_shim.install()
     try:
         with importable(Path.cwd()):
             module = importlib.import_module(call.place)
