@@ -13,13 +13,13 @@ from costmodel.errors import CostModelError
 from costmodel.inputs import Inputs, make, with_batch
 from costmodel.ir import ops_of
 from costmodel.report import Report
+from costmodel.rules.geometry import factors_of
 from costmodel.table import cost
 from costmodel.targets import load
 from costmodel.targets.huggingface import assume_plain_sequences, hf_inputs
 from costmodel.targets.libraries import timm_inputs
 
 Mode = Literal["eval", "train"]
-_PRODUCTS = ("aten.linear", "aten.conv", "aten.mm", "aten.bmm", "aten.matmul", "aten.addmm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +145,10 @@ def _check_dtypes(graph: nx.DiGraph[int]) -> None:
     Raises `CostModelError` naming the first such op and its module.
     """
     for op in ops_of(graph):
-        if op.target.startswith(_PRODUCTS) and len(op.inputs) > 1:
-            first, second = op.inputs[:2]
-            if first.is_float != second.is_float:
-                where = f" in {op.module}" if op.module else ""
-                raise CostModelError(
-                    f"cannot run the model: {op.target}{where} multiplies {first.dtype} by "
-                    f"{second.dtype}; check the input dtypes, as in --input int64:1x128"
-                )
+        factors = factors_of(op)
+        if factors is not None and factors[0].is_float != factors[1].is_float:
+            where = f" in {op.module}" if op.module else ""
+            raise CostModelError(
+                f"cannot run the model: {op.target}{where} multiplies {factors[0].dtype} by "
+                f"{factors[1].dtype}; check the input dtypes, as in --input int64:1x128"
+            )

@@ -69,15 +69,15 @@ def _convolution(op: Op) -> list[Factor]:
 
 
 def _linear(op: Op) -> list[Factor]:
-    """Rows · C_in · C_out."""
-    if op.target != "aten.linear":
+    """Rows · C_in · C_out, for a product with a weight."""
+    shape = geometry_of(op)
+    if shape is None or shape.kind != "gemm" or op.inputs[1].kind != "parameter":
         return []
     out: Any = op.out.shape
-    width: Any = op.inputs[1].shape[-1]
     lead = list(zip(("N", "L") if len(out) == 3 else ("N",), out[:-1], strict=False))
     if len(lead) != len(out) - 1:
         lead = [("N", math.prod(out[:-1]))]
-    return [*lead, ("C_in", width), ("C_out", out[-1])]
+    return [*lead, ("C_in", _int(shape.k)), ("C_out", out[-1])]
 
 
 def _attention(op: Op) -> list[Factor]:

@@ -128,3 +128,11 @@ def convolution_backward(
     products = int(output_mask[0]) + int(output_mask[1])
     macs = products * forward_macs(weight, x, grad, transposed)
     return Cost(macs, grad.numel if output_mask[2] else 0)
+
+
+def convolution_of_image(
+    x: TensorSpec, weight: TensorSpec, out: TensorSpec, stride: int, padding: int
+) -> Op:
+    """A convolution by itself, without bias, as a trace of it would have it."""
+    args = (x, weight, None, (stride,) * 2, (padding,) * 2, (1, 1), 1)
+    return Op(0, "conv2d", "aten.conv2d", "default", args, {}, (out,))

@@ -24,8 +24,8 @@ class Geometry:
 
     For a convolution m runs over output positions of the batch, n over a group's output channels,
     k over taps and a group's input channels. ``taps``, ``stride`` and ``dilation`` are per
-    direction; ``spatial`` is the output's extent. ``shared`` is true when one operand is a weight.
-    An attention's m and n are query and key lengths, k the head's width.
+    direction; ``spatial`` is the output's extent. An attention's m and n are query
+    and key lengths, k the head's width.
     """
 
     kind: Kind
@@ -183,3 +183,19 @@ def _recurrent(op: Op) -> Geometry | None:
         "recurrent", 1, batch, widest.shape[0], sum(s.numel for s in matrices) // widest.shape[0],
         steps=time,
     )  # fmt: skip
+
+
+#: Where each product has the first of its two factors; the second follows it.
+_FIRST = {
+    **dict.fromkeys(("linear", "mm", "bmm", "mv", "matmul", "convolution"), 0),
+    **{f"conv{turned}{rank}d": 0 for turned in ("", "_transpose") for rank in (1, 2, 3)},
+    **dict.fromkeys(("addmm", "baddbmm", "addmv"), 1),
+}
+
+
+def factors_of(op: Op) -> tuple[TensorSpec, TensorSpec] | None:
+    """The tensors that a product multiplies, which torch wants in one number format; or none."""
+    first = _FIRST.get(op.target.removeprefix("aten."))
+    if first is None or len(op.args) < first + 2:
+        return None
+    return op.args[first], op.args[first + 1]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from costmodel import cache
 from costmodel.errors import CostModelError
-from costmodel.ir import Op, TensorSpec, TraceInfo, Weight
+from costmodel.ir import TensorSpec, TraceInfo, Weight
 from costmodel.rules import cost_of, family_of
+from costmodel.rules.convolution import convolution_of_image
 from costmodel.table import CostTable, Row, cost
 from costmodel.validate.runs import Run
 
@@ -126,8 +127,7 @@ def convolution_table(run: Run) -> CostTable:
     dims = (shape.c_out, shape.c_in, shape.kernel, shape.kernel)
     weight = TensorSpec(dims, value=1, storage=1, kind="parameter")
     y = TensorSpec((run.batch, shape.c_out, out, out), value=2, storage=2)
-    args = (x, weight, None, (shape.stride,) * 2, (shape.padding,) * 2, (1, 1), 1)
-    op = Op(0, "conv2d", "aten.conv2d", "default", args, {}, (y,))
+    op = convolution_of_image(x, weight, y, shape.stride, shape.padding)
     info = TraceInfo((x,), (Weight(("weight",), dims, "float32", 1, "parameter"),), (y,))
     return CostTable((Row(op, cost_of(op), family_of(op)),), info)
 
