@@ -1,6 +1,6 @@
 """A model under each runtime: one small file a runtime, converted from the model, not imitated.
 
-Each module has ``DTYPES``, ``LAYOUTS``, ``MODES``, ``PACKAGES`` and
+Each module has ``PACKAGES``, ``DTYPES``, ``LAYOUTS``, ``MODES``, ``DEVICES``, ``software()`` and
 ``prepare(model, inputs, how)``, a context manager of a `Prepared`.
 """
 
@@ -34,7 +34,18 @@ def module_of(runtime: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{runtime}")
 
 
-def refuse(runtime: str, dtype: str = "fp32", layout: str = "nchw", mode: str = "eval") -> None:
+def software(runtime: str) -> str:
+    """The runtime's name and version, as a run file has them."""
+    return str(module_of(runtime).software())
+
+
+def refuse(
+    runtime: str,
+    dtype: str = "fp32",
+    layout: str = "nchw",
+    mode: str = "eval",
+    device: str = "cpu",
+) -> None:
     """Raise `CostModelError` where a runtime is not installed or cannot do what is asked."""
     module = module_of(runtime)
     if missing := [name for name in module.PACKAGES if find_spec(name) is None]:
@@ -46,11 +57,12 @@ def refuse(runtime: str, dtype: str = "fp32", layout: str = "nchw", mode: str = 
         ("dtype", dtype, module.DTYPES),
         ("layout", layout, module.LAYOUTS),
         ("mode", mode, module.MODES),
+        ("device", device, module.DEVICES),
     )
     for option, value, known in asked:
         if value not in known:
             raise CostModelError(
-                f"{runtime} is not measured with {option} {value}; it has {', '.join(known)}"
+                f"{runtime} is not measured with --{option} {value}; it has {', '.join(known)}"
             )
 
 
@@ -71,7 +83,7 @@ def prepare(
     Files of the conversion vanish at the end. Raises `CostModelError` in one line where the
     runtime is not installed, cannot do what is asked, or fails at the model.
     """
-    refuse(runtime, dtype, layout, mode)
+    refuse(runtime, dtype, layout, mode, inputs[0].device.type)
     module = module_of(runtime)
     with ExitStack() as stack:
         try:
@@ -103,4 +115,4 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-__all__ = ["RUNTIMES", "Prepared", "module_of", "prepare", "refuse"]
+__all__ = ["RUNTIMES", "Prepared", "module_of", "prepare", "refuse", "software"]

@@ -12,7 +12,8 @@ from costmodel.measure.runtimes.prepared import How, Prepared
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PACKAGES, DTYPES, LAYOUTS, MODES = eager.PACKAGES, eager.DTYPES, eager.LAYOUTS, eager.MODES
+PACKAGES, DTYPES, LAYOUTS = eager.PACKAGES, eager.DTYPES, eager.LAYOUTS
+MODES, DEVICES, software = eager.MODES, eager.DEVICES, eager.software
 
 
 @contextmanager

@@ -22,8 +22,14 @@ PACKAGES = ("torch",)
 DTYPES = ("fp32", "fp16", "bf16", "amp-fp16", "amp-bf16")
 LAYOUTS = ("nchw", "nhwc")
 MODES = ("eval", "train")
+DEVICES = ("cpu", "cuda")
 #: Steps must not move the weights far, for every step is to do the same work.
 LEARNING_RATE = 1e-6
+
+
+def software() -> str:
+    """Name and version, as the column of a run file has them."""
+    return release("torch")
 
 
 @contextmanager
@@ -46,7 +52,7 @@ def prepare(
             run = _step(model, call, inputs, how.dtype)
         else:
             run = _forward(call, inputs, how.dtype)
-        yield Prepared(run, release("torch"), execution, 1 if inputs[0].is_cuda else used)
+        yield Prepared(run, software(), execution, 1 if inputs[0].is_cuda else used)
 
 
 def _formed(model: nn.Module, inputs: tuple[Tensor, ...], how: How) -> tuple[Tensor, ...]:

@@ -19,7 +19,13 @@ PACKAGES = ("ncnn", "pnnx")
 DTYPES = ("fp32",)
 LAYOUTS = ("nchw",)
 MODES = ("eval",)
+DEVICES = ("cpu",)
 _LETTERS = {"float32": "f32", "float16": "f16", "int64": "i64", "int32": "i32", "bool": "u8"}
+
+
+def software() -> str:
+    """Name and version, as the column of a run file has them."""
+    return release("ncnn")
 
 
 @contextmanager
@@ -40,7 +46,7 @@ def prepare(model: nn.Module, inputs: tuple[Tensor, ...], how: How) -> Iterator[
     samples = [_sample(inputs, index) for index in range(len(inputs[0]))]
     run = _runner(net, samples)
     check("ncnn", reference(model, inputs), np.stack([np.array(mat) for mat in run()]))
-    yield Prepared(run, release("ncnn"), "ncnn", net.opt.num_threads)
+    yield Prepared(run, software(), "ncnn", net.opt.num_threads)
 
 
 def _convert(model: nn.Module, inputs: tuple[Tensor, ...], folder: Path) -> tuple[Path, Path]:

@@ -17,6 +17,12 @@ PACKAGES = ("onnxruntime", "onnx", "onnxscript")
 DTYPES = ("fp32", "int8")
 LAYOUTS = ("nchw",)
 MODES = ("eval",)
+DEVICES = ("cpu",)
+
+
+def software() -> str:
+    """Name and version, as the column of a run file has them."""
+    return release("onnxruntime")
 
 
 @contextmanager
@@ -41,7 +47,7 @@ def prepare(model: nn.Module, inputs: tuple[Tensor, ...], how: How) -> Iterator[
         if how.dtype == "fp32":
             check("onnxruntime", reference(model, inputs), session.run(None, feed)[0])
         used = session.get_session_options().intra_op_num_threads
-        yield Prepared(lambda: session.run(None, feed), release("onnxruntime"), "onnxruntime", used)
+        yield Prepared(lambda: session.run(None, feed), software(), "onnxruntime", used)
 
 
 def _session(path: Path, options: Any) -> Any:

@@ -16,6 +16,12 @@ PACKAGES = ("executorch",)
 DTYPES = ("fp32", "int8")
 LAYOUTS = ("nchw",)
 MODES = ("eval",)
+DEVICES = ("cpu",)
+
+
+def software() -> str:
+    """Name and version, as the column of a run file has them."""
+    return f"{release('executorch')} (XNNPACK)"
 
 
 @contextmanager
@@ -46,9 +52,8 @@ def prepare(model: nn.Module, inputs: tuple[Tensor, ...], how: How) -> Iterator[
     program = portable_lib._load_for_executorch_from_buffer(buffer)
     if how.dtype == "fp32":
         check("xnnpack", reference(model, inputs), program.forward(inputs)[0])
-    software = f"{release('executorch')} (XNNPACK)"
     used = portable_lib._threadpool_get_thread_count()
-    yield Prepared(lambda: program.forward(inputs), software, "xnnpack", used)
+    yield Prepared(lambda: program.forward(inputs), software(), "xnnpack", used)
 
 
 def _quantised(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
