@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from costmodel.calibration import COVERAGE
 from costmodel.errors import CostModelError
 from costmodel.execution import kernels_of, module_of
 from costmodel.execution.formats import AMP
@@ -14,8 +15,8 @@ from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy
 from costmodel.hardware.catalog import core
 from costmodel.hardware.schema import CpuEngine, GpuEngine
-from costmodel.machine.constants import blocks, values_of
-from costmodel.machine.residuals import residual_of
+from costmodel.machine.constants import blocks
+from costmodel.machine.residuals import Residual, residual_of
 from costmodel.machine.times import Timer, Times
 from costmodel.prediction import KernelTime, Prediction
 from costmodel.setting import Setting, setting
@@ -25,8 +26,6 @@ from costmodel.table import CostTable
 _MACHINES = {
     "gpu/ncnn": "mobile_gpu",
     "gpu/tflite": "mobile_gpu",
-    "x86/eager": "x86",
-    "x86/compiled": "x86",
 }
 
 
@@ -56,7 +55,7 @@ def times_of(
     kernels: Sequence[Kernel], chosen: Setting, calibration: Mapping[str, float] | None = None
 ) -> Times:
     """The machine model's time for every kernel."""
-    return timer_of(kernels, chosen)(values_of(chosen.block, calibration))
+    return timer_of(kernels, chosen)(chosen.constants(calibration))
 
 
 def timer_of(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
@@ -64,7 +63,8 @@ def timer_of(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     reorder = getattr(module_of(chosen.execution), "layout", None)
     if reorder is not None:
         chosen = replace(chosen, layout=reorder(kernels, chosen.layout))
-    name = _MACHINES.get(chosen.block, chosen.profile.engines[chosen.engine].kind)
+    kind = "x86" if chosen.is_x86 else chosen.profile.engines[chosen.engine].kind
+    name = _MACHINES.get(chosen.block, kind)
     model = importlib.import_module(f"costmodel.machine.{name}")
     timer: Timer = model.timer(kernels, chosen)
     return timer
@@ -89,7 +89,9 @@ def _prediction(
     basis: Literal["datasheet", "calibrated"]
     basis = "calibrated" if calibration or _fitted_here(chosen) else "datasheet"
     residual = residual_of(chosen, basis)
-    notes = _substitutions(chosen) + _assumptions(chosen, times)
+    if not calibration and chosen.measured_constants:
+        basis, residual = "calibrated", _microbenchmarked(chosen)
+    notes = _host(chosen) + _substitutions(chosen) + _assumptions(chosen, times)
     notes += [] if complete else ["ops without a cost rule are missing from the latency"]
     joules = _energy(kernels, latency, chosen)
     return Prediction(
@@ -115,6 +117,26 @@ def _fitted_here(chosen: Setting) -> bool:
     """Whether the shipped constants of the class were fitted on this very device, and no other."""
     fitted = {name for c in blocks()[chosen.block].values() for name in c.fixed_on}
     return fitted == {chosen.profile.name}
+
+
+def _microbenchmarked(chosen: Setting) -> Residual:
+    """The interval of a prediction from constants that were measured on the device.
+
+    Without residuals of its own it is as wide as of the execution on devices never seen.
+    """
+    measured, spread = chosen.profile.measured, chosen.measured_spread
+    assert measured is not None
+    text = f"microbenchmarks on this machine, {measured.date}"
+    if spread is not None:
+        return Residual(min(spread.low, 1.0), max(spread.high, 1.0), COVERAGE, text)
+    usual = residual_of(chosen)
+    return replace(usual, validated=f"{text}; interval {usual.validated}")
+
+
+def _host(chosen: Setting) -> list[str]:
+    """Said where the machine in hand is known by detection only."""
+    unmeasured = chosen.profile.kind == "host" and chosen.profile.measured is None
+    return [chosen.profile.notes] if unmeasured and chosen.profile.notes else []
 
 
 def _substitutions(chosen: Setting) -> list[str]:

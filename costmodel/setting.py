@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from costmodel.errors import CostModelError
@@ -9,7 +10,8 @@ from costmodel.execution import engine_for, format_of, module_of
 from costmodel.execution.formats import AMP
 from costmodel.hardware import resolve
 from costmodel.hardware.catalog import core
-from costmodel.hardware.schema import CpuEngine, GpuEngine, NpuEngine, Profile
+from costmodel.hardware.schema import CpuEngine, GpuEngine, NpuEngine, Profile, Spread
+from costmodel.machine.constants import values_of
 
 #: Executions that run the framework itself, on whose host and libraries time depends.
 _FRAMEWORK = ("eager", "compiled")
@@ -30,11 +32,10 @@ class Setting:
     def block(self) -> str:
         """The machine model's constants: engine class and execution."""
         engine = self.profile.engines[self.engine]
-        if self.execution in _FRAMEWORK:
-            if getattr(engine, "datacenter", False):
-                return f"server-gpu/{self.execution}"
-            if self.is_x86:
-                return f"x86/{self.execution}"
+        if self.is_x86:
+            return f"x86/{self.execution}"
+        if self.execution in _FRAMEWORK and getattr(engine, "datacenter", False):
+            return f"server-gpu/{self.execution}"
         return f"{engine.kind}/{self.execution}"
 
     @property
@@ -46,6 +47,35 @@ class Setting:
     @property
     def hw(self) -> str:
         return f"{self.profile.name}:{self.engine}"
+
+    def constants(
+        self, calibration: Mapping[str, float] | None = None, *, without: str | None = None
+    ) -> dict[str, float]:
+        """The machine model's constants: the shipped ones, replaced by those that were measured on
+        the device, and these by ``calibration``. ``without`` as in `values_of`.
+
+        Raises `CostModelError` for a name that the model lacks and a value outside its limits.
+        """
+        return values_of(
+            self.block, {**self.measured_constants, **(calibration or {})}, without=without
+        )
+
+    @property
+    def measured_constants(self) -> Mapping[str, float]:
+        """The constants that microbenchmarks found for this execution on the device, if any."""
+        measured = self.profile.measured
+        return measured.constants.get(self._measured_as, {}) if measured else {}
+
+    @property
+    def measured_spread(self) -> Spread | None:
+        """How far measurements of this execution on the device lie from predictions, if known."""
+        measured = self.profile.measured
+        return measured.residual.get(self._measured_as) if measured else None
+
+    @property
+    def _measured_as(self) -> str:
+        own = self.engine == self.profile.default.engine
+        return self.execution if own else f"{self.engine}/{self.execution}"
 
     @property
     def format(self) -> str:

@@ -456,7 +456,7 @@ def test_list_prints_one_line_a_device():
     assert result.stderr == ""
     header, *rows = result.stdout.splitlines()
     assert re.split(r"\s{2,}", header) == ["name", "device", "engine", "peak fp32", "memory"]
-    assert len(rows) == len(profile_names())
+    assert len(rows) == len(profile_names()) + 1  # and host
     row = next(line for line in rows if line.startswith("rtx4090 "))
     assert re.split(r"\s{2,}", row) == [
         "rtx4090", "NVIDIA GeForce RTX 4090", "gpu", "82.6 TFLOP/s", "1008 GB/s"

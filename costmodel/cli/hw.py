@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from costmodel.errors import CostModelError
+
+if TYPE_CHECKING:
+    from costmodel.hardware import Profile
+
+#: Seconds between two lines of progress that do not go to a terminal.
+_EVERY = 5.0
 
 
 @click.group()
@@ -22,13 +30,14 @@ def hw() -> None:
 def list_profiles() -> None:
     """List the installed profiles: peak FP32 rate of the default engine, memory bandwidth."""
     from costmodel.hardware import load_profile, peak, profile_names
+    from costmodel.hardware.loader import HOST
 
     rows = []
-    for name in profile_names():
+    for name in [*profile_names(), HOST]:
         try:
             profile = load_profile(name)
             flops = peak(profile, profile.default.engine, "fp32")
-        except CostModelError as error:  # another distribution's profile must not hide the rest
+        except CostModelError as error:  # another distribution's profile, or a host in the dark
             click.echo(f"skipped: {error}", err=True)
             continue
         bandwidth = f"{_digits(profile.memory.gb_per_s)} GB/s"
@@ -90,9 +99,99 @@ def check(file: Path) -> None:
     click.echo("ok")
 
 
+@hw.command()
+@click.option("-o", "--output", metavar="FILE", help="Write the profile there too.")
+@click.option("--seconds", type=click.FloatRange(min=5), default=110.0, show_default=True,
+              help="About how long to measure.")  # fmt: skip
+@click.option("--runtimes", metavar="E,E...",
+              help="Executions to fit, as eager,ncnn; else all that are installed.")  # fmt: skip
+@click.option("--plot", metavar="FIGURE", help="Draw the measured roofs, .png, .svg or .pdf.")
+def calibrate(output: str | None, seconds: float, runtimes: str | None, plot: str | None) -> None:
+    """Measure this machine, and keep the result as the profile `host`.
+
+    Microbenchmarks only, no network: matrix products, streams through the memory levels, and what
+    the runtimes' machine models need. Quit other programs first.
+    """
+    from costmodel.hardware import check_file
+    from costmodel.measure.hostprofile import calibrate_host, save
+    from costmodel.plot import roof_points, style
+
+    if plot is not None and style.suffix(plot) == "html":
+        raise CostModelError(f"cannot draw {plot}: its name must end in .png, .svg or .pdf")
+    chosen = _runtimes(runtimes)
+    click.echo(f"measuring {', '.join(chosen)} for about {seconds:.0f} s", err=True)
+    with _progress() as say:
+        document = calibrate_host(chosen, seconds, say)
+    kept = save(document, output)
+    profile = check_file(kept)
+    if plot is not None:
+        style.save(roof_points.draw(roof_points.data(profile)), plot)
+    _print_aligned(_summary(profile))
+    click.echo(f"kept in {kept}; use it as --hw host", err=True)
+
+
+def _runtimes(named: str | None) -> tuple[str, ...]:
+    """The executions to fit: those named, else all that are installed here."""
+    from costmodel.measure.runtimes import RUNTIMES, refuse
+
+    if named is not None:
+        chosen = tuple(dict.fromkeys(filter(None, (n.strip() for n in named.split(",")))))
+        for name in chosen:
+            refuse(name)
+        return chosen
+    found = []
+    for name in RUNTIMES:
+        try:
+            refuse(name)
+        except CostModelError as error:
+            click.echo(f"left out: {error}", err=True)
+            continue
+        found.append(name)
+    return tuple(found)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A line on stderr: replaced in place on a terminal, one every few seconds elsewhere."""
+    last = 0.0
+
+    def say(text: str) -> None:
+        nonlocal last
+        if sys.stderr.isatty():
+            width = shutil.get_terminal_size().columns - 1
+            click.echo(f"\r{text[:width]:<{width}}", err=True, nl=False)
+        elif time.monotonic() - last > _EVERY:
+            click.echo(text, err=True)
+            last = time.monotonic()
+
+    try:
+        yield say
+    finally:
+        if sys.stderr.isatty():
+            click.echo(err=True)
+
+
+def _summary(profile: Profile) -> list[tuple[str, ...]]:
+    """What was measured: peaks, bandwidths, and how many constants of each execution."""
+    from costmodel.hardware import peak
+
+    measured = profile.measured
+    assert measured is not None
+    rows: list[tuple[str, ...]] = [("measured", "rate", "of")]
+    for dtype, tflops in measured.tflops.items():
+        top = peak(profile, profile.default.engine, dtype)
+        rows.append((f"products {dtype}", _rate(tflops * 1e12, dtype), f"peak {_rate(top, dtype)}"))
+    for level, rate in measured.gb_per_s.items():
+        rows.append((f"streams {level}", f"{_digits(rate)} GB/s", ""))
+    for execution, constants in measured.constants.items():
+        rows.append((execution, f"{len(constants)} constants", ""))
+    return rows
+
+
 def _print_record(title: str, record: Any, keys: Sequence[str] = ()) -> None:
     """Every figure of a record, then where each comes from."""
     data = record.model_dump(mode="json", exclude_none=True)
+    (data.get("measured") or {}).pop("points", None)  # hundreds of them; the file has them
     sources = data.pop("sources")
     click.echo(f"\n{title}: figures")
     _print_aligned(leaf for key in keys or data for leaf in _leaves(key, data.get(key)))

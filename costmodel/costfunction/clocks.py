@@ -23,7 +23,7 @@ from costmodel.execution.formats import AMP
 from costmodel.execution.kernel import Access, Kernel
 from costmodel.hardware.peaks import fastest_cores
 from costmodel.machine.caches import Touches, touches
-from costmodel.machine.constants import constants_of, values_of
+from costmodel.machine.constants import constants_of
 from costmodel.machine.times import Array, Times
 from costmodel.roofline import times_of
 from costmodel.setting import Setting
@@ -85,9 +85,7 @@ class Queue:
     def __init__(self, chosen: Setting) -> None:
         self.chosen = chosen
         known = constants_of(chosen.block)
-        self.dispatch = (
-            values_of(chosen.block)["dispatch_us"] * 1e-6 if "dispatch_us" in known else 0.0
-        )
+        self.dispatch = chosen.constants()["dispatch_us"] * 1e-6 if "dispatch_us" in known else 0.0
         self.unissued = {"dispatch_us": 0.0} if "dispatch_us" in known else None
 
     def features(self, piece: Piece, floor: float) -> Array:
@@ -131,7 +129,7 @@ class CpuClock:
         self.chosen = chosen
         self.model: Any = importlib.import_module("costmodel.machine.cpu")
         self.team = fastest_cores(chosen.profile.engines[chosen.engine], chosen.threads)  # type: ignore[arg-type]
-        self.constants = values_of(chosen.block)
+        self.constants = chosen.constants()
         self.knots, self.costs = self._curve()
         self.hidden: float | None = None
 

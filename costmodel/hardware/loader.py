@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +16,8 @@ from costmodel.hardware.schema import CpuEngine, GpuEngine, Memory, Profile
 
 #: Other distributions add profiles here: a folder of YAML files, or a function returning paths.
 ENTRY_POINT_GROUP = "costmodel.hardware"
+#: The profile of the machine in hand (`costmodel.hardware.host`); there is no file of that name.
+HOST = "host"
 #: How far a stated bandwidth may sit from transfer rate x bus width (data sheets round).
 _BANDWIDTH_TOLERANCE = 0.02
 
@@ -35,7 +37,7 @@ def profile_paths() -> dict[str, Path]:
 
 
 def load_profile(name_or_path: str | Path) -> Profile:
-    """The profile called ``pixel8``, or the one in the file ``./my.yaml``.
+    """The profile called ``pixel8``, of the file ``./my.yaml``, or of this machine (``host``).
 
     Raises `CostModelError` when there is none (offering the nearest names) or when the file is
     malformed (naming the file, the key and the reason).
@@ -43,10 +45,14 @@ def load_profile(name_or_path: str | Path) -> Profile:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith((".yaml", ".yml")):
         return check_file(Path(name_or_path))
+    if text.lower() == HOST:
+        from costmodel.hardware.host import load_host
+
+        return load_host()
     path = _shipped().get(text.lower()) or profile_paths().get(text.lower())
     if path is None:
         raise CostModelError(
-            f"no device is called {text!r}{nearest(text, profile_names())}"
+            f"no device is called {text!r}{nearest(text, [*profile_names(), HOST])}"
             " ('costmodel hw list' shows all; a file must end in .yaml)"
         )
     return _cached(path, path.stat().st_mtime_ns)
@@ -72,7 +78,11 @@ def resolve(hw: str) -> tuple[Profile, str]:
 
 def check_file(path: Path) -> Profile:
     """Read, check and complete the profile in ``path``. Raises `CostModelError` in one line."""
-    data = read_mapping(path)
+    return check(read_mapping(path), path)
+
+
+def check(data: Mapping[str, Any], path: Path) -> Profile:
+    """Check and complete the profile in ``data``, which came from ``path``. Raises as above."""
     profile = build(Profile, data, path)
     require_sources(data, path)
     if profile.default.engine not in profile.engines:

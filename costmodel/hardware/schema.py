@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 DType = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "int4"]
+Level = Literal["l1", "l2", "l3", "dram"]
 Kind = Literal["phone", "board", "laptop", "desktop", "server", "gpu", "microcontroller", "host"]
 # Strict: YAML text such as 1.0e12 must not pass for a number, nor yes/no for a count.
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
@@ -193,9 +194,45 @@ class Energy(Record):
 
     pj_per_mac: dict[DType, Range]
     pj_per_op: Range
-    pj_per_byte: dict[Literal["l1", "l2", "l3", "dram"], Range]
+    pj_per_byte: dict[Level, Range]
     idle_w: Range
     max_w: Positive
+
+
+class Point(Record):
+    """One microbenchmark: a kernel's counts, where its data lay, and the time of one call."""
+
+    kernel: str
+    dtype: DType
+    threads: Count
+    working_set_kb: Positive
+    flops: Annotated[int, Field(ge=0, strict=True)]
+    bytes: Count
+    us: Positive
+
+
+class Spread(Record):
+    """The interval of a prediction is it x [``low``, ``high``]."""
+
+    low: Positive
+    high: Positive
+
+
+class Measured(Record):
+    """What microbenchmarks found on the device itself, beside what the data sheet says.
+
+    ``gb_per_s`` by memory level and ``tflops`` by dtype are the best rates of all threads.
+    ``constants`` replace those of the machine model, by execution; an execution on an engine that
+    is not the default one is written ``gpu/eager``. ``residual`` is by execution too.
+    """
+
+    date: str
+    software: dict[str, str]
+    gb_per_s: dict[Level, Positive] = Field(default_factory=dict)
+    tflops: dict[DType, Positive] = Field(default_factory=dict)
+    constants: dict[str, dict[str, NonNegative]] = Field(default_factory=dict)
+    residual: dict[str, Spread] = Field(default_factory=dict)
+    points: list[Point] = Field(default_factory=list)
 
 
 class Profile(Record):
@@ -211,6 +248,6 @@ class Profile(Record):
     memory: Memory
     engines: dict[str, Engine]
     power: Power
-    measured: dict[str, float] | None = None
+    measured: Measured | None = None
     notes: str | None = None
     sources: dict[str, str]

@@ -59,7 +59,7 @@ def write(axes: Axes, panel: Mapping[str, Any], taken: list[Box], look: Theme) -
         if "dtypes" in roof:
             _compute(axes, roof, segment, taken, colour)
         else:
-            _memory(axes, roof, segment, taken, colour)
+            _memory(axes, roof, segment, taken, colour, look)
     wishes = [
         Wish(ridge["intensity"], ridge["flops_per_s"], f"{ridge['intensity']:.3g}", 1.5)
         for ridge in sorted(_ridges(panel), key=lambda ridge: not ridge["own"])
@@ -126,9 +126,9 @@ def _compute(
 
 def _memory(
     axes: Axes, roof: Mapping[str, Any], segment: tuple[_Point, _Point], taken: list[Box],
-    colour: str,
+    colour: str, look: Theme,
 ) -> None:  # fmt: skip
-    """Along the line, on its upper side, at the first free stretch from the left."""
+    """Along the line at the first free stretch, above it or else below; else beside it."""
     text = f"{roof['level']} {short(roof['bytes_per_s'])}B/s"
     frame, unit, _ = frame_of(axes)
     width, height = measure(axes, text, _SIZE)
@@ -137,21 +137,26 @@ def _memory(
     if length < width * 1.1:
         return
     ex, ey = (x1 - x0) / length, (y1 - y0) / length
-    lift = height / 2 + 2.6 * unit
     options = []
     step = 4 * unit
-    for index in range(1 + int((length - width) / step)):
-        at = 3 * unit + index * step
-        centres = [at + part * width / 8 for part in range(9)]
-        boxes = [
-            around(x0 + c * ex - lift * ey, y0 + c * ey + lift * ex, height * 0.4) for c in centres
-        ]
-        if all(box.inside(frame) for box in boxes):
-            options.append((at, boxes))
-    if not options:
+    for base in (2.6 * unit, -2.6 * unit - 0.8 * height):  # of the text, from the line
+        lift = base + height / 2
+        for index in range(1 + int((length - width) / step)):
+            at = 3 * unit + index * step
+            centres = [at + part * width / 8 for part in range(9)]
+            boxes = [
+                around(x0 + c * ex - lift * ey, y0 + c * ey + lift * ex, height * 0.4)
+                for c in centres
+            ]
+            if all(box.inside(frame) for box in boxes):
+                options.append((at, base, boxes))
+    free = next((o for o in options if clear(o[2], taken)), None)
+    if free is None:  # beside it, with a line to it
+        back = axes.transData.inverted().transform((x0 + length * ex / 5, y0 + length * ey / 5))
+        wish = Wish(float(back[0]), float(back[1]), text, 1.0)
+        annotate(axes, [wish], taken, look, _SIZE, colour)
         return
-    at, boxes = next((o for o in options if clear(o[1], taken)), options[0])
-    base = 2.6 * unit
+    at, base, boxes = free
     corner = (x0 + at * ex - base * ey, y0 + at * ey + base * ex)
     x, y = axes.transData.inverted().transform(corner)
     axes.text(

@@ -14,7 +14,6 @@ from costmodel.execution.formats import AMP
 from costmodel.hardware import core, cpu_peak
 from costmodel.hardware.peaks import fastest_cores
 from costmodel.hardware.schema import CpuEngine, DType
-from costmodel.machine.constants import values_of
 from costmodel.prediction import Prediction
 from costmodel.setting import Setting, setting
 
@@ -59,8 +58,14 @@ def compute_roofs(chosen: Setting) -> list[Roof]:
 
 
 def memory_roofs(chosen: Setting) -> list[Roof]:
-    """Bytes per second of each memory level that is known, slowest first."""
+    """Bytes per second of each memory level that is known, slowest first: measured, where all
+    cores of a measured device run."""
     engine = chosen.profile.engines[chosen.engine]
+    measured = chosen.profile.measured
+    whole = isinstance(engine, CpuEngine) and chosen.threads in (None, engine.cores)
+    if measured is not None and measured.gb_per_s and whole:
+        rates = sorted(measured.gb_per_s.items(), key=lambda item: item[1])
+        return [Roof((n.upper(),), rate * 1e9, n == "dram", "measured") for n, rate in rates]
     memory = getattr(engine, "memory", None) or chosen.profile.memory
     found = [Roof(("DRAM",), memory.gb_per_s * 1e9, True)]
     if isinstance(engine, CpuEngine):
@@ -76,7 +81,7 @@ def memory_roofs(chosen: Setting) -> list[Roof]:
             rate = getattr(engine, f"{level}_gb_per_s", None)
             if rate is not None:
                 found.append(Roof((level.upper(),), rate * 1e9, False))
-        faster = values_of(chosen.block).get("l2_speedup")
+        faster = chosen.constants().get("l2_speedup")
         if faster is not None and getattr(engine, "l2_gb_per_s", None) is None:
             rate = faster * memory.gb_per_s * 1e9
             found.append(Roof(("L2",), rate, False, "machine model"))

@@ -17,7 +17,6 @@ from costmodel.errors import CostModelError
 from costmodel.execution import kernels_of
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import resolve
-from costmodel.machine.constants import values_of
 from costmodel.machine.times import Timer
 from costmodel.roofline import timer_of
 from costmodel.setting import Setting, setting
@@ -49,7 +48,7 @@ class Row:
 
     def predicted(self, constants: Mapping[str, float] | None = None) -> float:
         """Seconds, with the shipped constants or with others in their place."""
-        values = values_of(self.setting.block, constants)
+        values = self.setting.constants(constants)
         return float(self.timer(values).latency.sum())
 
     @cached_property

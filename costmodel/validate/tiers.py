@@ -19,7 +19,7 @@ import numpy as np
 
 from costmodel.calibration import COVERAGE
 from costmodel.errors import CostModelError
-from costmodel.machine.constants import independent, values_of
+from costmodel.machine.constants import independent
 from costmodel.machine.residuals import residual_of
 from costmodel.validate.fit import fit_all, fit_scales
 from costmodel.validate.predict_rows import Row
@@ -73,7 +73,7 @@ def run_tier(rows: Sequence[Row], tier: Choice) -> Outcome:
 def _datasheet(rows: Sequence[Row]) -> Outcome:
     chosen = rows[0].setting
     device = chosen.profile.name
-    values = values_of(chosen.block, without=device)
+    values = chosen.constants(without=device)
     honest = independent(chosen.block, device)
     predicted = with_intervals([(row, row.predicted(values)) for row in rows], "none")
     return Outcome(predicted, {}, f"{chosen.block} without runs of {device}", honest)
@@ -86,7 +86,7 @@ def _one(rows: Sequence[Row]) -> Outcome:
     if not unseen:
         raise CostModelError("calibrating on one network needs a second one to score")
     chosen = rows[0].setting
-    values = fit_scales(seen, values_of(chosen.block, without=chosen.profile.name))
+    values = fit_scales(seen, chosen.constants(without=chosen.profile.name))
     predicted = with_intervals([(row, row.predicted(values)) for row in unseen], "one")
     plural = "s" if len(seen) > 1 else ""
     return Outcome(predicted, values, f"{network}, {len(seen)} run{plural}")
@@ -97,7 +97,7 @@ def _families(rows: Sequence[Row]) -> Outcome:
     if len(folds) < 2:
         raise CostModelError("calibrating on families needs at least two of them")
     chosen = rows[0].setting
-    start = values_of(chosen.block, without=chosen.profile.name)
+    start = chosen.constants(without=chosen.profile.name)
     found: dict[int, float] = {}
     for held in folds:
         values = fit_all([row for row, out in zip(rows, held, strict=True) if not out], start)

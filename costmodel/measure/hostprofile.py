@@ -1,0 +1,117 @@
+"""The profile of the machine in hand, filled by microbenchmarks: roofs, then constants.
+
+What is measured replaces what detection assumed (the clock where the system does not tell it, the
+bandwidth of main memory), and says so in its source; everything else is in ``measured``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from costmodel.errors import CostModelError
+from costmodel.files import write_atomic
+from costmodel.hardware.catalog import core
+from costmodel.hardware.host import as_yaml, document, stored
+from costmodel.hardware.loader import HOST, check
+from costmodel.hardware.processor import Facts, facts
+from costmodel.hardware.schema import CpuEngine, Point, Profile
+from costmodel.measure.roofs import Say, bandwidths, measure_roofs, peaks
+
+#: Share of the time that the roofs take; the rest is for the machine models' constants.
+_FOR_ROOFS = 0.25
+
+
+def calibrate_host(
+    runtimes: Sequence[str], seconds: float, say: Say = lambda _: None
+) -> dict[str, Any]:
+    """The profile of this machine as plain values, measured in about ``seconds``.
+
+    ``runtimes`` are the executions whose constants are fitted. ``say`` is told what is being done.
+    Raises `CostModelError` where the machine cannot be detected or a runtime is not installed.
+    """
+    from costmodel.measure.calibrate import fit_constants
+
+    found = facts()
+    bare = check(document(found), Path(HOST))
+    points = measure_roofs(bare, seconds * _FOR_ROOFS, say)
+    made = with_roofs(found, points)
+    profile = check(made, Path(HOST))
+    constants = fit_constants(profile, runtimes, seconds * (1 - _FOR_ROOFS), say)
+    made["measured"]["constants"] = {
+        execution: {name: float(f"{value:.4g}") for name, value in values.items()}
+        for execution, values in constants.items()
+    }
+    return made
+
+
+def with_roofs(found: Facts, points: Sequence[Point]) -> dict[str, Any]:
+    """The profile that a machine's facts and its measured roofs give, as plain values."""
+    made = document(found)
+    profile = check(made, Path(HOST))
+    engine = profile.engines[profile.default.engine]
+    assert isinstance(engine, CpuEngine)
+    tops, rates = peaks(points), bandwidths(points, engine)
+    today = date.today().isoformat()
+    made.pop("notes")
+    sources = made["sources"]
+    if "dram" in rates:
+        made["memory"]["gb_per_s"] = round(rates["dram"], 1)
+        sources["memory.gb_per_s"] = f"measured: the fastest stream beyond the caches, {today}"
+    if len(engine.clusters) == 1:
+        _raise_clock(made, profile, points, today)
+    made["measured"] = {
+        "date": today,
+        "software": {name: version(name) for name in ("torch", "numpy")},
+        "gb_per_s": {level: round(rate, 1) for level, rate in rates.items()},
+        "tflops": {dtype: round(rate, 4) for dtype, rate in tops.items()},
+        "constants": {},
+        "points": [point.model_dump() for point in points],
+    }
+    return made
+
+
+def save(document: Mapping[str, Any], output: str | Path | None) -> Path:
+    """Keep the profile as this machine's calibration, and in ``output`` too; returns where.
+
+    Raises `CostModelError` when a file cannot be written.
+    """
+    text = as_yaml(document)
+    kept = stored()
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CostModelError(
+            f"cannot make {kept.parent}: {error.strerror}; name a file in COSTMODEL_HOST"
+        ) from error
+    write_atomic(kept, text)
+    if output is not None:
+        write_atomic(output, text)
+    return kept
+
+
+def _raise_clock(
+    made: dict[str, Any], profile: Profile, points: Sequence[Point], today: str
+) -> None:
+    """A product that is faster than the stated clock allows shows a higher clock."""
+    engine = profile.engines[profile.default.engine]
+    assert isinstance(engine, CpuEngine)
+    cluster, stated = engine.clusters[0], made["engines"]["cpu"]["clusters"][0]
+    rates = core(cluster.core).flops_per_cycle
+    least = max(
+        (
+            point.flops / point.us / 1e3 / min(point.threads, cluster.count) / rates[point.dtype]
+            for point in points
+            if point.kernel == "product" and point.dtype in rates
+        ),
+        default=0.0,
+    )
+    if least > cluster.clock_ghz:
+        stated["clock_ghz"] = round(least + 0.0005, 3)
+        made["sources"]["engines.cpu.clusters.0.clock_ghz"] = (
+            f"measured: at least this, for the fastest matrix product at {rates['fp32']:g} fp32 "
+            f"FLOPs a cycle, {today}"
+        )
