@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import networkx as nx
 from torch import nn
 
 from costmodel.errors import CostModelError
@@ -18,6 +17,9 @@ from costmodel.table import cost
 from costmodel.targets import load
 from costmodel.targets.huggingface import assume_plain_sequences, hf_inputs
 from costmodel.targets.libraries import timm_inputs
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Mode = Literal["eval", "train"]
 

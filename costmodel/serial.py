@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from costmodel.errors import CostModelError
 from costmodel.ir import Op, TensorSpec, TraceInfo, Weight, graph_of, info_of, ops_of
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 FORMAT = 2
 

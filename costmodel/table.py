@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any, Literal
 
 from costmodel import rules
 from costmodel.errors import CostModelError
 from costmodel.ir import Cost, Dim, Op, TraceInfo, Weight, info_of, ops_of
 from costmodel.memory import peak_bytes
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 By = Literal["op", "module", "family"]
 

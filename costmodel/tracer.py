@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import networkx as nx
 import torch
 import torch.utils._pytree as pytree
 from torch import nn
@@ -27,6 +26,9 @@ from costmodel.preserve import (
     with_data,
 )
 from costmodel.recorder import Recorder
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Mode = Literal["eval", "train"]
 Optimizer = Callable[[Any], torch.optim.Optimizer]
