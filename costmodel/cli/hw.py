@@ -184,7 +184,7 @@ def _summary(profile: Profile) -> list[tuple[str, ...]]:
     for level, rate in measured.gb_per_s.items():
         rows.append((f"streams {level}", f"{_digits(rate)} GB/s", ""))
     for execution, constants in measured.constants.items():
-        rows.append((execution, f"{len(constants)} constants", ""))
+        rows.append((execution, f"constants: {len(constants)}", ""))
     return rows
 
 

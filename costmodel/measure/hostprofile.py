@@ -40,7 +40,10 @@ def calibrate_host(
     points = measure_roofs(bare, seconds * _FOR_ROOFS, say)
     made = with_roofs(found, points)
     profile = check(made, Path(HOST))
-    constants = fit_constants(profile, runtimes, seconds * (1 - _FOR_ROOFS), say)
+    constants = fit_constants(
+        profile, runtimes, threads=profile.default.threads or 1,
+        seconds=seconds * (1 - _FOR_ROOFS), advance=say,
+    )  # fmt: skip
     made["measured"]["constants"] = {
         execution: {name: float(f"{value:.4g}") for name, value in values.items()}
         for execution, values in constants.items()
