@@ -302,7 +302,7 @@ LOSSES = [
     c("mse_loss", X, X, ops=18), c("l1_loss", X, X, ops=18), c("huber_loss", X, X, ops=36),
     # one value picked a target, negated, added
     c("nll_loss_forward", X, i(2), None, 1, -100, ops=4, read=8 + 16),
-    c("cross_entropy_loss", X, i(2), ops=30 + 4), c("binary_cross_entropy", X, X, ops=42),
+    c("cross_entropy_loss", X, i(2), ops=30 + 4), c("binary_cross_entropy", X, X, ops=48),
 ]  # fmt: skip
 
 GRADIENTS = [

@@ -210,21 +210,25 @@ def native_multi_head_attention(
 
 @rule("aten._transformer_encoder_layer_fwd", family=FAMILY)
 def transformer_encoder_layer(
-    src: TensorSpec, embed_dim: Dim, num_heads: Dim, *args: Any, out: TensorSpec, **kwargs: Any
-) -> Cost:
+    src: TensorSpec, embed_dim: Dim, num_heads: Dim, qkv_weight: TensorSpec, qkv_bias: TensorSpec,
+    proj_weight: TensorSpec, proj_bias: TensorSpec, use_gelu: bool, *args: Any, out: TensorSpec,
+    **kwargs: Any,
+) -> Cost:  # fmt: skip
     """The inference fast path of ``nn.TransformerEncoderLayer``: attention, two norms, two linears.
 
     The feed-forward width is read from its first weight.
     """
-    weights = [a for a in args if isinstance(a, TensorSpec) and a.ndim == 2]
-    feed_forward = weights[2].shape[0]
+    feed_forward = next(a for a in args if isinstance(a, TensorSpec) and a.ndim == 2).shape[0]
     batch, length, _ = src.shape
     tokens = batch * length
     scores = batch * num_heads * length * length
     macs = tokens * (4 * embed_dim * embed_dim + 2 * embed_dim * feed_forward)
     macs = macs + 2 * tokens * length * embed_dim
     norms = 2 * 7 * tokens * embed_dim
-    ops = tokens * (7 * embed_dim + 2 * feed_forward) + norms + scores * (SOFTMAX_OPS + 1)
+    activation = 5 if use_gelu else 1
+    # biases of five projections of width E and one of the wider, two residual sums
+    ops = tokens * (7 * embed_dim + (1 + activation) * feed_forward)
+    ops = ops + norms + scores * (SOFTMAX_OPS + 1)
     return Cost(macs, ops)
 
 

@@ -14,13 +14,13 @@ FAMILY = "backward"
 PER_ELEMENT: dict[str, int] = {
     "threshold_backward": 1, "hardtanh_backward": 2, "leaky_relu_backward": 2,
     "elu_backward": 4, "hardswish_backward": 5, "hardsigmoid_backward": 3,
-    "silu_backward": 9, "sigmoid_backward": 3, "tanh_backward": 3, "mish_backward": 9,
+    "silu_backward": 9, "sigmoid_backward": 3, "tanh_backward": 3, "mish_backward": 11,
     "softplus_backward": 4, "logit_backward": 3, "log_sigmoid_backward": 4,
     "hardshrink_backward": 2, "softshrink_backward": 2, "rrelu_with_noise_backward": 2,
     "glu_backward": 9, "_prelu_kernel_backward": 3,
     "native_dropout_backward": 2, "mse_loss_backward": 3,
     "smooth_l1_loss_backward": 4, "huber_loss_backward": 4, "binary_cross_entropy_backward": 5,
-    "soft_margin_loss_backward": 4,
+    "soft_margin_loss_backward": 6,
     "nll_loss_backward": 1, "nll_loss2d_backward": 1,
     "_softmax_backward_data": 4,       # multiply, sum, subtract, multiply
     "_log_softmax_backward_data": 4,   # sum, exp, multiply, subtract

@@ -25,7 +25,8 @@ ARITHMETIC: dict[str, int] = {
     "special_expit": 4, "logaddexp": 5, "logaddexp2": 5, "xlogy": 2,
     "floor": 1, "ceil": 1, "round": 1, "trunc": 1, "frac": 2, "deg2rad": 1, "rad2deg": 1,
     "angle": 1, "nan_to_num": 3, "logit": 3, "copysign": 1, "heaviside": 1, "lerp": 3,
-    "addcmul": 2, "addcdiv": 2, "_conj_physical": 1, "conj_physical": 1, "polar": 4,
+    "addcmul": 2, "addcdiv": 2, "_conj_physical": 1, "conj_physical": 1,
+    "polar": 2,          # a function and a product for each of the two parts
     "complex": 0, "view_as_complex_copy": 0,
 }
 COMPARISON: dict[str, int] = {
@@ -43,7 +44,7 @@ ACTIVATION: dict[str, int] = {
     "sigmoid": 4,        # negate, exp, add, divide
     "silu": 5,           # the sigmoid, times x
     "tanh": 1, "softplus": 3, "mish": 5, "elu": 4, "celu": 5, "selu": 5,
-    "log_sigmoid": 4, "log_sigmoid_forward": 4, "hardshrink": 2, "softshrink": 3,
+    "log_sigmoid": 5, "log_sigmoid_forward": 5, "hardshrink": 2, "softshrink": 3,
     }
 #: Ops of the tables above that have no in-place form.
 NEW_ONLY = {

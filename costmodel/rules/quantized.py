@@ -81,8 +81,7 @@ def conv(
 
 
 @rule(
-    "quantized.add", "quantized.add_relu", "quantized.mul", "quantized.mul_relu",
-    "quantized.add_scalar", "quantized.mul_scalar", family=FAMILY,
+    "quantized.add", "quantized.add_relu", "quantized.mul", "quantized.mul_relu", family=FAMILY,
 )  # fmt: skip
 def pointwise(*args: Any, out: TensorSpec, **kwargs: Any) -> Cost:
     """Both sides are dequantised, combined, and quantised again: 2 + 2 + 1 + 5 an element."""
@@ -90,6 +89,7 @@ def pointwise(*args: Any, out: TensorSpec, **kwargs: Any) -> Cost:
 
 
 @rule(
+    "quantized.add_scalar", "quantized.mul_scalar",
     "quantized.leaky_relu", "quantized.hardswish", "quantized.relu6", "quantized.sigmoid",
     "quantized.batch_norm2d", "quantized.layer_norm", "quantized.cat", "quantized.cat_relu",
     family=FAMILY,
