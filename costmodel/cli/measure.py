@@ -63,6 +63,7 @@ def measure(
 
     threads = threads or host.default_threads()
     host.check_threads(threads)
+    host.check_device(options["device"])
     jobs = [
         Job(target, execution, batch=batch, threads=threads, **options)
         for target in dict.fromkeys(targets)
@@ -108,6 +109,8 @@ def _report(results: Sequence[Result], jobs: int, form: str, output: str | None)
     if output is None:
         if form == "table" and (rows := _rows(results)):
             _put_table(rows)
+        return
+    if not results:
         return
     known = sum(result.known for result in results)
     added = len(_rows(results)) - sum(result.known and result.row is not None for result in results)

@@ -16,6 +16,13 @@ from costmodel.measure.timing import Timing
 
 #: Cores of foreign load, and the spread of the samples, above which a result is called noisy.
 BUSY, STOLEN, SPREAD = 0.25, 0.02, 0.2
+#: GPUs whose driver's name is not the profile's.
+_GPUS = {
+    "h100 80gb hbm3": "h100-sxm",
+    "h200": "h200-sxm",
+    "rtx pro 6000 blackwell max-q workstation edition": "rtx-pro-6000-maxq",
+    "amd instinct mi300x": "mi300x",
+}
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
@@ -66,19 +73,28 @@ def cpu_model() -> str:
 
 
 def gpu_device(title: str) -> str:
-    """The profile of a GPU by the name that its driver gives, else that name as a profile's.
+    """The profile of a GPU by the name that its driver gives, else that name in our spelling.
 
     ``NVIDIA GeForce RTX 4090`` is ``rtx4090``, ``Tesla V100-SXM2-16GB`` is ``v100-sxm2-16gb``.
     """
     from costmodel.hardware import profile_names
 
-    name = re.sub(r"nvidia|geforce|tesla", "", title.lower())
-    name = re.sub(r"sxm[34]", "sxm", name.replace("80gb hbm3", "sxm"))
+    name = re.sub(r"nvidia|geforce|tesla", "", title.lower()).strip()
+    name = _GPUS.get(name, re.sub(r"sxm[34]", "sxm", name))
     plain = re.sub(r"[^a-z0-9]", "", name)
     for profile in profile_names():
         if profile.replace("-", "") == plain:
             return profile
     return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+
+
+def check_device(device: str) -> None:
+    """Raise `CostModelError` where CUDA is asked for and there is no GPU. Imports torch then."""
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise CostModelError("no CUDA GPU here; leave --device out")
 
 
 @dataclass

@@ -124,10 +124,9 @@ def _text(tensor: Any) -> str:
 
 def _device(name: str) -> str:
     """``host``, or the GPU's profile. Raises `CostModelError` where there is no GPU."""
+    host.check_device(name)
     if name == "cpu":
         return "host"
     import torch
 
-    if not torch.cuda.is_available():
-        raise CostModelError("no CUDA GPU here; leave --device out")
     return host.gpu_device(torch.cuda.get_device_name())
