@@ -35,8 +35,10 @@ PER_ELEMENT: dict[str, int] = {
     "native_layer_norm_backward": 11, "native_group_norm_backward": 11,
     "native_batch_norm_backward": 11, "cudnn_batch_norm_backward": 11,
     "batch_norm_backward": 11, "_fused_rms_norm_backward": 9,
-    "grid_sampler_2d_backward": 20, "cumprod_backward": 4, "_cdist_backward": 4,
-    "_thnn_fused_lstm_cell_backward_impl": 12, "index_select_backward": 1,
+    "grid_sampler_2d_backward": 20, "index_select_backward": 1,
+    "cumprod_backward": 3,             # multiply, sum from the end, divide
+    # tanh c; c' = g·o·(1-t²) + c'; g·t·o·(1-o), c'·g·i·(1-i), c'·c·f·(1-f), c'·i·(1-g²); c'·f
+    "_thnn_fused_lstm_cell_backward_impl": 1 + 5 + 4 * 4 + 1,
 }
 #: Gradients that are spread or copied without arithmetic beyond one scale.
 SPREAD = (
@@ -66,6 +68,12 @@ def gelu_backward(
 ) -> Cost:
     """Exact: erf, exp of a square, and five to combine. Tanh form: 16."""
     return Cost(ops=out.numel * (10 if approximate == "none" else 16))
+
+
+@rule("aten._cdist_backward", family=FAMILY)
+def cdist_backward(grad: TensorSpec, a: TensorSpec, *args: Any, out: TensorSpec) -> Cost:
+    """A subtract, a scale and an add for each coordinate of each pair, one divide a pair."""
+    return Cost(ops=grad.numel * (3 * a.shape[-1] + 1))
 
 
 @rule(*(f"aten.{name}" for name in SPREAD), family=FAMILY)
