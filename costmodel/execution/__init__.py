@@ -17,6 +17,7 @@ EXECUTIONS = {
     "compiled": "compiled",
     "ncnn": "ncnn",
     "tflite": "tflite",
+    "xnnpack": "xnnpack",
     "paddle-lite": "paddle_lite",
     "onnxruntime": "onnxruntime",
     "npu": "npu",

@@ -130,4 +130,7 @@ def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
         reads=tuple(reads.values()),
         writes=tuple(kept),
         strided=any(kernel.strided for kernel in group.members),
+        inside=all(kernel.inside for kernel in group.members),
+        rows=sum(kernel.rows for kernel in group.members),
+        transcendentals=sum(kernel.transcendentals for kernel in group.members),
     )

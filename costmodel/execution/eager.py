@@ -16,6 +16,8 @@ from costmodel.execution.kernel import Access, Kernel, Unit
 from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
 from costmodel.rules.geometry import geometry_of
+from costmodel.rules.loops import rows as rows_of
+from costmodel.rules.loops import transcendentals
 from costmodel.table import Row
 
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp64", "amp-fp16", "amp-bf16")
@@ -83,6 +85,8 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         writes,
         geometry_of(op) if macs else None,
         strided=_rearranges(op),
+        transcendentals=transcendentals(op) if ops else 0,
+        rows=rows_of(op) if ops else 0,
     )
 
 
@@ -162,5 +166,5 @@ def _separate_bias(op: Op, main: Kernel) -> Kernel | None:
     out = main.writes[0]
     return Kernel(
         (f"{op.name}.bias",), op.module, "elementwise", "vector", main.dtype, 0,
-        int(op.out.numel), (out,), (out,),
+        int(op.out.numel), (out,), (out,), inside=True,
     )  # fmt: skip

@@ -16,6 +16,8 @@ from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
 from costmodel.rules.epilogues import ADDITIONS
 from costmodel.rules.geometry import geometry_of
+from costmodel.rules.loops import rows as rows_of
+from costmodel.rules.loops import transcendentals
 from costmodel.table import Row
 
 #: Batch norm in eval mode: x*scale + shift, which folds into weights and bias.
@@ -93,6 +95,8 @@ def plain_kernel(group: Group, dtype: str, stored: str | None = None) -> Kernel:
         _accesses((*group.tail.op.outputs, *group.tail.op.writes), stored),
         geometry_of(head.op) if macs else None,
         strided=_transposes(head.op),
+        transcendentals=sum(transcendentals(row.op) for row in group.rows if row.cost),
+        rows=rows_of(head.op),
     )
 
 

@@ -27,6 +27,9 @@ class Kernel:
     ``unit`` says which engine does the work: matrix, vector, or none (a copy). ``dtype`` is the
     format of the arithmetic. ``dispatches`` counts calls that the host makes for it. ``strided``
     marks access that runs across memory (a transposition), which no cache line serves whole.
+    ``transcendentals`` are the elements among ``ops`` that go through an exponential or the like,
+    ``rows`` what a norm or softmax treats one by one.
+    ``inside``: cuDNN makes a pass of its own, CPU libraries do it inside the kernel before.
     """
 
     names: tuple[str, ...]
@@ -41,6 +44,9 @@ class Kernel:
     geometry: Geometry | None = None
     dispatches: int = 1
     strided: bool = False
+    transcendentals: int = 0
+    rows: int = 0
+    inside: bool = False
 
     @property
     def flops(self) -> int:

@@ -57,7 +57,13 @@ _PLAIN = {
     "fp16": Microkernel(6, 16, 8, 1, True),
     "int8": Microkernel(6, 16, 8, 1, True),
 }
-_BY_EXECUTION = {"ncnn": _NCNN, "tflite": _XNNPACK, "onnxruntime": _XNNPACK, "paddle-lite": _PADDLE}
+_BY_EXECUTION = {
+    "ncnn": _NCNN,
+    "tflite": _XNNPACK,
+    "xnnpack": _XNNPACK,
+    "onnxruntime": _XNNPACK,
+    "paddle-lite": _PADDLE,
+}
 
 
 def microkernel_of(execution: str, dtype: str) -> Microkernel:

@@ -26,6 +26,8 @@ class Features:
 
     macs: Array
     ops: Array
+    transcendentals: Array
+    rows: Array
     fresh: Array
     written: Array
     near: tuple[tuple[Array, Array], ...]
@@ -40,6 +42,7 @@ class Features:
     patches: Array
     dispatches: Array
     strided: Mask
+    inside: Mask
     kind: NDArray[np.str_]
     family: NDArray[np.str_]
     dtype: NDArray[np.str_]
@@ -73,6 +76,8 @@ def features_of(kernels: Sequence[Kernel]) -> Features:
     return Features(
         macs=column([k.macs for k in kernels]),
         ops=column([k.ops for k in kernels]),
+        transcendentals=column([k.transcendentals for k in kernels]),
+        rows=column([k.rows for k in kernels]),
         fresh=column([fresh for fresh, _ in reuse]),
         written=column([nbytes(k.writes) for k in kernels]),
         near=tuple(
@@ -90,6 +95,7 @@ def features_of(kernels: Sequence[Kernel]) -> Features:
         patches=column([_patches(k.geometry) for k in kernels]),
         dispatches=column([k.dispatches for k in kernels]),
         strided=np.array([k.strided for k in kernels], dtype=bool),
+        inside=np.array([k.inside for k in kernels], dtype=bool),
         kind=np.array([k.geometry.kind if k.geometry else k.unit for k in kernels], dtype=str),
         family=np.array([k.family for k in kernels], dtype=str),
         dtype=np.array([k.dtype for k in kernels], dtype=str),

@@ -1,9 +1,11 @@
-"""An x86 CPU under eager or compiled PyTorch: oneDNN for products, vector loops for the rest.
+"""An x86 CPU: a library's kernels for products, vector loops for the rest.
 
 All cores share every kernel. A product runs at a share of the vector peak, its output channels
-padded to whole vectors; convolutions first put inputs and weights into oneDNN's blocked order.
-Weights come from main memory on every run unless all of them fit in the caches; activations stay
-in the caches while their reuse distance allows it.
+padded to whole vectors. PyTorch hands convolutions to oneDNN, which first puts inputs and weights
+into its blocked order, but multiplies small ones and, on one thread, 1x1 ones itself
+(``ConvParams::use_mkldnn`` in aten/src/ATen/native/Convolution.cpp). Weights come from main memory
+on every run unless all of them fit in the caches; activations stay in the caches while their reuse
+distance allows it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from costmodel.execution.kernel import Kernel
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import cpu_peak, fastest_cores
 from costmodel.hardware.schema import CpuEngine, DType
-from costmodel.machine.features import Features, features_of
+from costmodel.machine.caches import hits
+from costmodel.machine.features import Features, Mask, features_of
 from costmodel.machine.times import Array, Timer, Times
 
 if TYPE_CHECKING:
@@ -32,22 +35,33 @@ _EFFICIENCY = {
     "depthwise": "depthwise_efficiency",
     "attention": "attention_efficiency",
 }
-_SCATTERED = ("pooling", "interpolation", "embedding")
+#: Loops over windows and indices, which compilers do not vectorise.
+_SCALAR = ("pooling", "interpolation", "embedding", "sorting")
+#: Ops that set up more than a loop: statistics, or a call into a library.
+_PREPARED = ("batch_norm", "normalization", "softmax")
 #: Elements of a loop below which inductor and ATen give a thread nothing to do (their grain size
 #: is 4096 to 32768).
 GRAIN = 4096
+#: PyTorch leaves convolutions of a single image with fewer input elements to its own loops.
+_SMALL = 20480
+_FRAMEWORK = ("eager", "compiled")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """FLOP/s by dtype over all threads, vector lanes, bytes, bytes/s and Hz."""
+    """FLOP/s by dtype over all threads, vector lanes, bytes, bytes/s and Hz.
+
+    ``framework``: PyTorch chooses between oneDNN and its own loops.
+    """
 
     peak: Mapping[str, float]
     lanes: int
     threads: int
     clock: float
-    caches: float
+    l2: float
+    l3: float
     memory: float
+    framework: bool
 
 
 def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
@@ -72,31 +86,56 @@ def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:
         core(team[0].core).vector_bits // 32,
         sum(cluster.count for cluster in team),
         team[0].clock_ghz * 1e9,
-        l2 + (engine.l3_mb or 0.0) * 2**20,
+        l2,
+        (engine.l3_mb or 0.0) * 2**20,
         chosen.profile.memory.gb_per_s * 1e9,
+        chosen.execution in _FRAMEWORK,
     )
 
 
 def evaluate(run: Features, machine: Machine, constants: Mapping[str, float]) -> Times:
     """Per kernel max(compute, memory), the exposed part of the smaller one, and its start."""
-    compute = _compute_seconds(run, machine, constants)
-    memory, level = _memory_seconds(run, machine, constants)
-    convolution = np.isin(run.kind, ("conv", "depthwise"))
+    own = _own_loops(run, machine)
+    compute = _compute_seconds(run, machine, constants, own)
+    memory, level = _memory_seconds(run, machine, constants, own)
+    library = np.isin(run.kind, ("conv", "depthwise")) & ~own
+    prepared = np.isin(run.family, _PREPARED) | (np.isin(run.kind, tuple(_EFFICIENCY)) & ~library)
     busy_threads = np.minimum(1.0, run.written / 4 / (GRAIN * machine.threads))
     overhead = 1e-6 * (
         constants["issue_us"]
-        + constants["convolution_us"] * convolution
+        + constants["product_us"] * prepared
+        + constants["convolution_us"] * library
         + constants["fork_us"] * (machine.threads - 1) * busy_threads
     )
     latency = np.maximum(compute, memory) + overhead
     latency = latency + constants["exposed"] * np.minimum(compute, memory)
+    for seconds in (latency, compute, memory, overhead):
+        seconds[run.inside] = 0.0
     return Times(latency, compute, memory, overhead, level)
 
 
-def _compute_seconds(run: Features, machine: Machine, constants: Mapping[str, float]) -> Array:
+def _own_loops(run: Features, machine: Machine) -> Mask:
+    """Convolutions that PyTorch multiplies itself, without oneDNN's reordering."""
+    if not machine.framework:
+        return np.zeros(len(run), dtype=bool)
+    elements = run.groups * run.k / run.taps * run.m * run.stride**2
+    small = (elements <= _SMALL) & (run.groups == 1) & (run.window <= 3)
+    small |= (run.taps == 1) & (machine.threads == 1)
+    found: Mask = (run.kind == "conv") & small
+    return found
+
+
+def _compute_seconds(
+    run: Features, machine: Machine, constants: Mapping[str, float], own: Mask
+) -> Array:
     rate = np.array([machine.peak[d] for d in run.dtype])
+    cycles = machine.clock * machine.threads
     # Scalar operations use half of a fused multiply-add.
-    seconds = run.ops / (rate / 2 * constants["vector_efficiency"])
+    seconds = (run.ops - run.transcendentals) / (rate / 2 * constants["vector_efficiency"])
+    seconds += run.transcendentals / machine.lanes * constants["transcendental_cycles"] / cycles
+    windows = np.isin(run.family, _SCALAR)
+    seconds[windows] = (run.ops / (constants["window_ops_per_cycle"] * cycles))[windows]
+    seconds += run.rows * constants["row_ns"] * 1e-9 / machine.threads
     padded = run.groups * run.m * np.ceil(run.n / machine.lanes) * machine.lanes * run.k * run.steps
     for kind, name in _EFFICIENCY.items():
         rows = run.kind == kind
@@ -104,31 +143,49 @@ def _compute_seconds(run: Features, machine: Machine, constants: Mapping[str, fl
         share = np.full(len(run), constants[name])
         if kind == "conv":
             share[run.groups > 1] = constants["grouped_efficiency"]
+            share[own] = constants["matrix_efficiency"]
         # An epilogue's operations run in registers, at full width.
-        seconds[rows] = ((2 * whole / share + 2 * run.ops) / rate)[rows]
+        epilogue = run.transcendentals / machine.lanes * constants["transcendental_cycles"] / cycles
+        if kind in ("attention", "gemm"):
+            epilogue = run.groups * constants["block_us"] * 1e-6 / machine.threads
+        seconds[rows] = ((2 * whole / share + 2 * run.ops) / rate + epilogue)[rows]
     return seconds
 
 
 def _memory_seconds(
-    run: Features, machine: Machine, constants: Mapping[str, float]
+    run: Features, machine: Machine, constants: Mapping[str, float], own: Mask
 ) -> tuple[Array, tuple[str, ...]]:
-    held = machine.caches * constants["cache_share"]
-    near = sum(np.where(distance <= held, size, 0.0) for size, distance in run.near)
-    far = run.read - run.fresh - near
-    streamed = run.fresh if run.fresh.sum() > held else np.zeros(len(run))
-    written_far = np.where(run.written > held, run.written, 0.0)
-    packed = np.isin(run.kind, ("conv", "depthwise"))
-    reordered = np.where(
-        packed,
-        constants["reorder_passes"] * (run.read - run.fresh + run.written)
-        + constants["repack_passes"] * run.fresh,
-        0.0,
+    packed = np.isin(run.kind, ("conv", "depthwise")) & ~own
+    copied = np.where(packed, constants["reorder_passes"], 0.0)
+    repacked = np.where(packed, constants["repack_passes"], 0.0)
+    # A weight comes back after everything else of a run; what is written took the place of what
+    # was freed about two tensors ago; copies in another order push operands out of the caches.
+    weights = run.fresh.sum() + 2 * run.written.max(initial=0.0)
+    touched = [
+        (run.fresh, np.full(len(run), weights)),
+        (run.fresh * repacked, run.fresh),
+        *((size, distance * (1 + copied)) for size, distance in run.near),
+        (run.written, 2 * run.written),
+        ((run.read - run.fresh + run.written) * copied, (run.read + run.written) * (1 + copied)),
+    ]
+    l3 = machine.l3 * constants["l3_share"]
+    bytes_at = np.zeros((3, len(run)))
+    for size, distance in touched:
+        in_l2 = hits(distance, machine.l2)
+        in_caches = np.maximum(hits(distance, machine.l2 + l3), in_l2)
+        bytes_at += size * np.array((in_l2, in_caches - in_l2, 1.0 - in_caches))
+    cycles = machine.clock * machine.threads
+    rates = (
+        constants["l2_bytes_per_cycle"] * cycles,
+        constants["l3_bytes_per_cycle"] * cycles,
+        min(
+            constants["stream_efficiency"] * machine.memory,
+            constants["core_gb_per_s"] * 1e9 * machine.threads,
+        ),
     )
-    cached = near + (run.fresh - streamed) + (run.written - written_far) + reordered
-    main = far + streamed + written_far
-    rate = constants["cache_bytes_per_cycle"] * machine.clock * machine.threads
-    seconds = cached / rate + main / (machine.memory * constants["stream_efficiency"])
-    seconds[np.isin(run.family, _SCATTERED)] /= constants["gather_efficiency"]
+    per_level = bytes_at / np.array(rates)[:, None]
+    seconds = per_level.sum(axis=0)
     product = np.isin(run.kind, tuple(_EFFICIENCY))
     seconds[run.strided & ~product] /= constants["strided_efficiency"]
-    return seconds, tuple(np.where(cached > main, "l3", "dram").tolist())
+    names = np.array(("l2", "l3", "dram"))
+    return seconds, tuple(str(name) for name in names[np.argmax(per_level, axis=0)])
