@@ -17,6 +17,7 @@ from costmodel.errors import CostModelError
 from costmodel.execution import kernels_of
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import resolve
+from costmodel.hardware.schema import CpuEngine
 from costmodel.machine.times import Timer
 from costmodel.roofline import timer_of
 from costmodel.setting import Setting, setting
@@ -79,9 +80,12 @@ def settings_of(
     """
     found: list[tuple[Run, Setting]] = []
     skipped: list[Skipped] = []
+    seen: dict[tuple[object, ...], int] = {}
     for run in runs:
+        asked = (*_key(run), run.device, run.software, run.threads)
+        seen[asked] = seen.get(asked, -1) + 1
         try:
-            found.append((run, _setting(run, hw)))
+            found.append((run, _on_cores(_setting(run, hw), seen[asked])))
         except CostModelError as error:
             skipped.append(Skipped(run.model, str(error), run.source))
     return found, skipped
@@ -96,6 +100,24 @@ def _setting(run: Run, hw: str | None) -> Setting:
         layout=run.layout,
         threads=run.threads,
     )
+
+
+def _on_cores(chosen: Setting, repeat: int) -> Setting:
+    """The setting on the kind of core that the run was pinned to.
+
+    The run format has no column for it. ncnn's benchmark pins its threads to one kind of core and
+    lists the big ones first, so the second row of a configuration is of the second kind.
+    """
+    engine = chosen.profile.engines[chosen.engine]
+    if chosen.execution != "ncnn" or not isinstance(engine, CpuEngine) or not repeat:
+        return chosen
+    kinds = list(dict.fromkeys(cluster.core for cluster in engine.clusters))
+    if repeat >= len(kinds):
+        return chosen
+    clusters = [cluster for cluster in engine.clusters if cluster.core == kinds[repeat]]
+    narrowed = {**chosen.profile.engines, chosen.engine: engine.model_copy(
+        update={"clusters": clusters})}  # fmt: skip
+    return replace(chosen, profile=chosen.profile.model_copy(update={"engines": narrowed}))
 
 
 def _device(run: Run, hw: str) -> str:
