@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 import torch
 from counting import Function, meta
+from golden import IMAGE, ON, SEQUENCE, Q, X, b, c, check, i, i8, z
 
 from costmodel import rules
 from costmodel.errors import CostModelError
 from costmodel.rules.registry import rule
-from costmodel.table import cost
 from costmodel.tracer import trace
-
-
-@dataclass(frozen=True)
-class Row:
-    """``torch.ops.NAMESPACE.NAME(*args, **kwargs)`` costs so much; bytes are checked if given."""
-
-    op: str
-    args: tuple[Any, ...]
-    macs: int = 0
-    ops: int = 0
-    read: int | None = None
-    written: int | None = None
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-
-def c(op: str, *args: Any, macs: int = 0, ops: int = 0, read: int | None = None,
-      written: int | None = None, **kwargs: Any) -> Row:  # fmt: skip
-    return Row(op, args, macs, ops, read, written, kwargs)
-
-
-def i(*shape: int) -> torch.Tensor:
-    return meta(*shape, dtype=torch.int64)
-
-
-def b(*shape: int) -> torch.Tensor:
-    return meta(*shape, dtype=torch.bool)
-
-
-def z(*shape: int) -> torch.Tensor:
-    return meta(*shape, dtype=torch.complex64)
-
-
-def i8(*shape: int) -> torch.Tensor:
-    return meta(*shape, dtype=torch.int8)
-
-
-X = meta(2, 3)  # 6 elements, 24 bytes
-IMAGE = meta(1, 8, 6, 6)  # 288 elements
-SEQUENCE = meta(5, 2, 8)  # 5 steps of 2 samples
-Q = meta(1, 4, 16, 8)  # 4 heads, 16 positions, 8 wide
-ON = 0.1
 
 # One operation is one add, compare, multiply … or one transcendental; composed functions count
 # their parts. 6 elements each.
@@ -333,25 +289,7 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.op)
 def test_an_op_costs_what_its_derivation_says(row):
-    op = getattr(torch.ops.aten, row.op)
-    graph = trace(Function(lambda: op(*row.args, **row.kwargs)), ())
-    table = cost(graph)
-    found = [r for r in table if r.op.target == f"aten.{row.op}"]
-    assert [r.op.target for r in table] == [f"aten.{row.op}"], "recorded whole, and alone"
-    (line,) = found
-    assert (line.cost.macs, line.cost.ops) == (row.macs, row.ops)
-    assert isinstance(line.cost.macs, int)
-    if row.read is not None:
-        assert line.cost.bytes_read == row.read
-    if row.written is not None:
-        assert line.cost.bytes_written == row.written
-
-
-def test_every_family_has_golden_rows():
-    seen = {rules.registry._RULES[f"aten.{row.op}"].function.__module__ for row in ROWS}
-    missing = {f"costmodel.rules.{name}" for name in rules.FAMILIES} - seen
-    # views and part of creation are registered as free, in the registry itself
-    assert missing <= {"costmodel.rules.views"}
+    check(row)
 
 
 # -- the table of rules ---------------------------------------------------------------------------

@@ -11,7 +11,7 @@ FAMILY = "reduction"
 
 # fmt: off
 PER_INPUT: dict[str, int] = {
-    "sum": 1, "nansum": 2, "prod": 1, "amax": 1, "amin": 1, "max": 1, "min": 1, "aminmax": 2,
+    "sum": 1, "nansum": 2, "prod": 1, "amax": 1, "amin": 1, "aminmax": 2,
     "argmax": 1, "argmin": 1, "any": 1, "all": 1, "count_nonzero": 1, "trace": 1,
     "cumsum": 1, "cumprod": 1, "cummax": 1, "cummin": 1, "_cummax_helper": 1, "logcumsumexp": 4,
     "logsumexp": 4, "std": 4, "var": 4, "std_mean": 4, "var_mean": 4,
@@ -24,9 +24,6 @@ PER_INPUT: dict[str, int] = {
 
 def _per_input(count: int) -> RuleFunction:
     def reduce(x: TensorSpec, *args: Any, out: Any = None, **kwargs: Any) -> Cost:
-        if args and isinstance(args[0], TensorSpec):  # max(a, b): pointwise
-            first = out if isinstance(out, TensorSpec) else out[0]
-            return Cost(ops=count * first.numel)
         return Cost(ops=count * x.numel)
 
     return reduce
@@ -34,6 +31,13 @@ def _per_input(count: int) -> RuleFunction:
 
 for _name, _count in PER_INPUT.items():
     rule(f"aten.{_name}", family=FAMILY)(_per_input(_count))
+
+
+@rule("aten.max", "aten.min", family=FAMILY)
+def extreme(x: TensorSpec, other: Any = None, *args: Any, out: Any, **kwargs: Any) -> Cost:
+    """One compare an input element; of two tensors, one an output element."""
+    pointwise = isinstance(other, TensorSpec)
+    return Cost(ops=out.numel if pointwise else x.numel)
 
 
 @rule("aten.mean", "aten.nanmean", family=FAMILY)
