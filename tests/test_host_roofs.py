@@ -14,8 +14,12 @@ from matplotlib.text import Text
 
 from costmodel.cli import cli
 from costmodel.errors import CostModelError
-from costmodel.hardware import Cluster, CpuEngine, check_file, cpu_peak, host, load_profile
+from costmodel.hardware import Cluster, CpuEngine, check_file, cpu_peak, host, load_profile, peak
+from costmodel.hardware.catalog import FOLDER
+from costmodel.hardware.gpus import engine_named
+from costmodel.hardware.loader import check
 from costmodel.hardware.processor import Cores, Facts
+from costmodel.hardware.records import read_mapping
 from costmodel.hardware.schema import Point
 from costmodel.measure import hostprofile, roofs
 from costmodel.measure.timing import Timing
@@ -116,6 +120,31 @@ def test_every_kernel_counts_what_it_does(monkeypatch):
         elif point.kernel == "sum":  # every element read once is one addition of a one
             assert point.flops == result.sum().item()
             assert point.bytes == 4 * point.flops
+
+
+def test_a_known_gpu_is_a_second_engine(monkeypatch):
+    import torch
+
+    heard = []
+    made = hostprofile.with_roofs(FACTS, POINTS)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Unheard 1")
+    hostprofile._add_gpu(made, heard.append)
+    assert heard == ["the GPU NVIDIA Unheard 1 is left out: no profile describes it"]
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
+    hostprofile._add_gpu(made, heard.append)
+    profile = check(made, Path("host"))
+    shipped = load_profile("h100-sxm")
+    assert peak(profile, "gpu", "bf16") == peak(shipped, "gpu", "bf16")
+    assert profile.engines["gpu"].memory == shipped.memory
+    assert profile.default.engine == "cpu"
+
+
+def test_every_named_gpu_has_a_profile():
+    for name, profile in read_mapping(FOLDER / "gpus.yaml").items():
+        for prefix in ("", "NVIDIA ", "Tesla "):
+            assert engine_named(prefix + name)[0] == profile
+    assert engine_named("Voodoo 2") is None
 
 
 # The command

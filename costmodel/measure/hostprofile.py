@@ -15,6 +15,7 @@ from typing import Any
 from costmodel.errors import CostModelError
 from costmodel.files import write_atomic
 from costmodel.hardware.catalog import core
+from costmodel.hardware.gpus import engine_named
 from costmodel.hardware.host import as_yaml, document, stored
 from costmodel.hardware.loader import HOST, check
 from costmodel.hardware.processor import Facts, facts
@@ -39,6 +40,7 @@ def calibrate_host(
     bare = check(document(found), Path(HOST))
     points = measure_roofs(bare, seconds * _FOR_ROOFS, say)
     made = with_roofs(found, points)
+    _add_gpu(made, say)
     profile = check(made, Path(HOST))
     constants = fit_constants(
         profile, runtimes, threads=profile.default.threads or 1,
@@ -94,6 +96,22 @@ def save(document: Mapping[str, Any], output: str | Path | None) -> Path:
     if output is not None:
         write_atomic(output, text)
     return kept
+
+
+def _add_gpu(made: dict[str, Any], say: Say) -> None:
+    """The machine's GPU as a second engine, as its shipped profile describes it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return
+    name = torch.cuda.get_device_name()
+    known = engine_named(name)
+    if known is None:
+        say(f"the GPU {name} is left out: no profile describes it")
+        return
+    source, engine = known
+    made["engines"]["gpu"] = engine
+    made["sources"]["engines.gpu"] = f"detected: {name}; its figures are of the profile {source}"
 
 
 def _raise_clock(
