@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -374,3 +375,13 @@ def test_detection_says_what_it_misses_where_the_extension_does_not_load():
         return
     with pytest.raises(CostModelError, match="call torchvision's compiled extension"):
         load("torchvision:ssdlite320_mobilenet_v3_large")
+
+
+def test_a_file_may_import_torchvision(tmp_path):
+    # in a process of its own, where nothing has made torchvision importable before
+    pytest.importorskip("torchvision")
+    file = tmp_path / "net.py"
+    file.write_text("from torchvision.models import resnet18\n\nmodel = resnet18()\n")
+    code = f"from costmodel.targets import load; print(type(load({str(file)!r}).module).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "ResNet\n", done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -452,3 +453,15 @@ def test_a_transposed_convolution_is_a_convolution_turned_round(kernel, stride, 
     small = forward.rows[0].op.out.shape
     back = table(nn.ConvTranspose2d(5, 3, kernel, **options), small)
     assert back.total.macs == forward.total.macs
+
+
+# -- what an import costs -------------------------------------------------------------------------
+
+
+def test_counting_imports_neither_networkx_nor_sympy():
+    code = (
+        "import sys, costmodel.table, costmodel.tracer, costmodel.rules\n"
+        "print(*{'networkx', 'sympy', 'pydantic', 'matplotlib', 'timm'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
