@@ -134,6 +134,8 @@ def test_latency_is_that_of_the_built_network(function, hw):
     ("hw", "options"),
     [
         ("rtx4090", {"dtype": "amp-fp16"}),
+        ("rtx4090", {"execution": "compiled"}),
+        ("rtx4090", {"execution": "compiled", "dtype": "amp-fp16"}),
         ("rtx4090", {"dtype": "fp16", "layout": "nhwc"}),
         ("snapdragon-855", {"execution": "ncnn", "dtype": "int8"}),
         ("pixel8:gpu", {}),
@@ -157,6 +159,24 @@ def test_the_torch_function_meets_the_numpy_one_at_vertices(function, hw):
     found = on.relaxed(on.relaxed.certain(rows))
     np.testing.assert_allclose(found["latency_s"].numpy(), on.latency(rows), rtol=1e-12)
     np.testing.assert_array_equal(found["macs"].numpy(), on(rows).macs)
+    np.testing.assert_array_equal(
+        found["peak_activation_bytes"].numpy(), on(rows).peak_activation_bytes
+    )
+
+
+def test_the_torch_peak_is_that_of_the_built_network_and_has_a_gradient(function):
+    rows = rows_of(function, 6, seed=3)
+    found = function.relaxed(function.relaxed.certain(rows))["peak_activation_bytes"]
+    for peak, row in zip(found, rows, strict=True):
+        assert float(peak) == pytest.approx(whole(function, row).peak_activation_bytes, rel=1e-9)
+    logits = [torch.zeros(2, dtype=torch.float64, requires_grad=True) for _ in CHOICES]
+    mixed = function.relaxed([torch.softmax(logit, 0) for logit in logits])
+    (peak,) = mixed["peak_activation_bytes"]
+    every = np.array(np.meshgrid(*CHOICES.values(), indexing="ij")).reshape(len(CHOICES), -1).T
+    peaks = function(every).peak_activation_bytes
+    assert peaks.min() <= float(peak.detach()) <= peaks.mean()  # Jensen: a maximum is convex
+    peak.backward()
+    assert logits[list(CHOICES).index("size")].grad[1] > 0
 
 
 def test_the_torch_function_is_the_expectation_of_counts_and_has_a_gradient(function):

@@ -4,7 +4,8 @@ Each choice is a probability vector over its values (a softmax of what is learne
 numbers become their expectation under independent choices, which is multilinear in the
 probabilities, and the pieces compose as they do for one architecture. At a vertex, where every
 choice is certain, the result is that architecture's cost; MACs, parameters and bytes are exact
-expectations everywhere.
+expectations everywhere. The memory peak is the largest of the pieces' expected peaks, which is no
+more than the expected peak and equal to it at a vertex.
 """
 
 from __future__ import annotations
@@ -48,22 +49,28 @@ class Relaxed:
 
     def __init__(self, function: CostFunction) -> None:
         self.function = function
-        self._tables = [(t, _tensor(t.counts), _tensor(t.numbers)) for t in function.tables]
+        self._tables = [
+            (t, _tensor(t.counts), _tensor(t.peak), _tensor(t.numbers)) for t in function.tables
+        ]
 
     def __call__(self, probabilities: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Costs under one tensor a choice, (batch, values) or (values,), each summing to 1.
 
-        Returns ``macs``, ``ops``, ``params``, ``buffers``, ``bytes_read``, ``bytes_written`` and,
-        with a device, ``latency_s``, as float64. Raises `CostModelError` for wrong shapes.
+        Returns ``macs``, ``ops``, ``params``, ``buffers``, ``bytes_read``, ``bytes_written``,
+        ``peak_activation_bytes`` and, with a device, ``latency_s``, as float64. Raises
+        `CostModelError` for wrong shapes.
         """
         rows = self._checked(probabilities)
         counts: Any = 0.0
+        peak: Any = 0.0
         columns = []
-        for table, exact, numbers in self._tables:
+        for table, exact, live, numbers in self._tables:
             weight = _joint(table, rows)
             counts = counts + weight @ exact.T
+            peak = TorchLike.maximum(peak, weight @ live)
             columns.append((weight @ numbers.T).unbind(1))
         found = dict(zip(COUNTS, counts.unbind(1), strict=True))
+        found["peak_activation_bytes"] = peak
         clock = self.function.clock
         if clock is not None:
             found["latency_s"] = clock.latency(columns, TorchLike)
