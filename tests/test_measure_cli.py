@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -194,11 +196,7 @@ def test_an_interrupt_keeps_the_rows_and_leaves_no_process(nets):
         [*command, *SHORT, "-o", "runs.csv"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if Path("runs.csv").exists() and "Good" in Path("runs.csv").read_text():
-            break
-        time.sleep(0.1)
+    _until(lambda: "Good" in Path("runs.csv").read_text())
     children = _children(process.pid)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -207,7 +205,38 @@ def test_an_interrupt_keeps_the_rows_and_leaves_no_process(nets):
     assert "interrupted" in err
     assert [run.model for run in read("runs.csv")[0]] == ["nets.py:Good"]
     assert children
-    assert [child for child in children if Path(f"/proc/{child}").exists()] == []
+    assert [child for child in children if _runs(child)] == []
+
+
+def test_a_kill_keeps_the_rows_and_the_worker_follows(nets):
+    command = [sys.executable, "-m", "costmodel", "measure", f"{nets}:Good", f"{nets}:Long"]
+    process = subprocess.Popen(
+        [*command, *SHORT, "-o", "runs.csv"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _until(lambda: "Good" in Path("runs.csv").read_text())
+    (child,) = _children(process.pid)
+    process.kill()
+    process.wait()
+    _until(lambda: not _runs(child))
+    assert not _runs(child)
+    assert [run.model for run in read("runs.csv")[0]] == ["nets.py:Good"]
+
+
+def _until(true: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            if true():
+                return
+        time.sleep(0.1)
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is there and not a zombie that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _children(parent: int) -> list[int]:

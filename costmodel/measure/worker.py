@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -111,6 +113,7 @@ def serve(threads: int) -> None:
     """Answer requests until there are no more; what runs here prints into the log."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     host.pin(threads)  # before any library counts the cores
     for line in sys.stdin:
         request = json.loads(line)
@@ -122,6 +125,13 @@ def serve(threads: int) -> None:
             answer = {"error": _words(error, job)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _follow(parent: int) -> None:
+    """End with the parent, however it ended: nobody waits for what is under way here."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _words(error: BaseException, job: Job) -> str:
