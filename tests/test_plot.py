@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from drawn import faults
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -192,17 +194,48 @@ def test_pictures_are_as_wide_as_paper_columns(panel, dark):
         assert len(made.axes) == (1 if dark else 2)
 
 
-def test_labels_of_a_roofline_do_not_overlap(panel):
-    made = picture.draw([panel], columns="two")
-    (axes,) = made.axes
-    renderer = made.canvas.get_renderer()
-    names = [t for t in axes.texts if "%" in t.get_text()]
-    assert len(names) >= 2
-    boxes = [labels.Box(*t.get_window_extent(renderer).extents) for t in names]
-    frame_box, _, _ = labels.frame_of(axes)
-    for index, box in enumerate(boxes):
-        assert box.inside(frame_box)
-        assert labels.clear([box], boxes[:index])
+@pytest.fixture(scope="module")
+def panels() -> list[dict]:
+    """Three networks on three devices, whose roofs lie near one another and far apart."""
+    names = ("mobilenetv3_large_100", "resnet50", "vit_base_patch16_224")
+    pytest.importorskip("timm")
+    reports = {f"timm:{name}": cm.analyze(f"timm:{name}") for name in names}
+    return [
+        picture.data(target, cm.predict(found.table, hw))
+        for target, found in reports.items()
+        for hw in ("pixel8", "rpi4", "rtx4090")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shape"),
+    [("one", "single"), ("two", "single"), ("two", "rows"), ("two", "all"), ("one", "overlay")],
+)
+def test_no_text_of_a_roofline_overlaps_another_or_leaves_its_axes(panels, columns, shape):
+    groups = {
+        "single": [[panel] for panel in panels],
+        "rows": [panels[:2] + panels[3:5], panels[1:3] + panels[7:9], panels[::2][:4]],
+        "all": [panels],
+        "overlay": [panels],
+    }[shape]
+    for group in groups:
+        made = picture.draw(group, columns=columns, overlay=shape == "overlay")
+        assert faults(made) == []
+        for axes in made.axes:
+            texts = [text.get_text() for text in axes.texts]
+            if texts:  # the prediction's own roofs have their names wherever they are drawn
+                assert any(text.startswith("DRAM ") for text in texts)
+                assert any(text.startswith("fp32") for text in texts)
+
+
+def test_texts_that_overlap_or_leave_are_found():
+    with style.styled():
+        made = style.figure("one", 2.0)
+        axes = made.subplots()
+        for x, y, text in ((0.2, 0.2, "one"), (0.22, 0.22, "two"), (0.95, 0.6, "out of it")):
+            axes.text(x, y, text)
+        axes.text(0.1, 0.6, "turned", rotation=45, rotation_mode="anchor")
+        assert faults(made) == ["'out of it' leaves the axes", "'one' over 'two'"]
 
 
 def test_plot_draws_a_model_and_prints_its_data(monkeypatch, repository, tmp_path):
@@ -275,7 +308,20 @@ def test_the_pareto_picture_names_its_corners():
     found = pareto.data({"rows": rows})
     assert (found["left_out"], sum(p["pareto"] for p in found["points"])) == (1, 4)
     made = pareto.draw(found)
-    assert {"net0", "net1", "net2", "net3"} <= {t.get_text() for t in made.axes[0].texts}
+    (axes,) = made.axes
+    assert {"net0", "net1", "net2", "net3"} <= {t.get_text() for t in axes.texts}
+    assert axes.get_xlabel() == "latency (ms)"
+    assert faults(made) == []
+    # No name lies on the stair, whose steps are drawn in these corners.
+    corners = axes.transData.transform([(10.0**i, 60 + 5 * i) for i in range(4)])
+    renderer = made.canvas.get_renderer()
+    for text in axes.texts:
+        box = text.get_window_extent(renderer)
+        for (x0, y0), (x1, y1) in itertools.pairwise(corners):
+            flat = box.y0 < y0 < box.y1 and box.x0 < x1 and x0 < box.x1
+            steep = box.x0 < x1 < box.x1 and box.y0 < y1 and y0 < box.y1
+            assert not flat, text.get_text()
+            assert not steep, text.get_text()
 
 
 def test_scaling_curves_start_at_one():

@@ -154,16 +154,17 @@ def measure(axes: Axes, text: str, size: float) -> tuple[float, float]:
 
 def annotate(
     axes: Axes, wishes: Sequence[Wish], taken: list[Box], look: Theme, size: float = 6.0,
-    colour: str | None = None, farthest: float = 80.0,
+    colour: str | None = None, farthest: float = 80.0, texts: Sequence[Box] = (),
 ) -> list[str]:  # fmt: skip
     """Write the labels that find a place, most important first; returns their texts.
 
-    What they take is added to ``taken``. ``farthest`` is in points.
+    What they take is added to ``taken``. ``farthest`` is in points. A line to a label crosses none
+    of ``texts`` nor of the labels.
     """
     frame, unit, _ = frame_of(axes)
     back = axes.transData.inverted().transform
     written: list[str] = []
-    uncrossed: list[Box] = []
+    uncrossed = list(texts)
     for wish in wishes:
         x, y = (float(value) for value in axes.transData.transform((wish.x, wish.y)))
         width, height = measure(axes, wish.text, size)

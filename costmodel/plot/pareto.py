@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from costmodel.errors import CostModelError
@@ -53,8 +54,10 @@ def data(
     }
 
 
-_WORDS = {"latency_s": "latency (s)", "macs": "MACs", "params": "parameters",
-          "energy_j": "energy (J)", "top1": "top-1 accuracy (%)"}  # fmt: skip
+_WORDS = {"latency_s": "latency (ms)", "macs": "MACs", "params": "parameters",
+          "energy_j": "energy (mJ)", "top1": "top-1 accuracy (%)"}  # fmt: skip
+#: Figures in units that people say: milliseconds and millijoules.
+_TIMES = {"latency_s": 1e3, "energy_j": 1e3}
 
 
 def draw(shown: Mapping[str, Any], *, columns: style.Columns = "two", dark: bool = False) -> Figure:
@@ -62,8 +65,10 @@ def draw(shown: Mapping[str, Any], *, columns: style.Columns = "two", dark: bool
     with style.styled(dark) as look:
         made = style.figure(columns, 3.2)
         axes = made.subplots()
-        best = sorted((p for p in shown["points"] if p["pareto"]), key=lambda p: p["cost"])
-        rest = [p for p in shown["points"] if not p["pareto"]]
+        times = _TIMES.get(shown["cost"], 1.0)
+        points = [{**p, "cost": times * p["cost"]} for p in shown["points"]]
+        best = sorted((p for p in points if p["pareto"]), key=lambda p: p["cost"])
+        rest = [p for p in points if not p["pareto"]]
         axes.plot([p["cost"] for p in rest], [p["value"] for p in rest], "o", ms=2.5,
                   color=look.faint, alpha=0.6, mew=0, label="dominated")  # fmt: skip
         kind = style.CLASSES["depthwise"]
@@ -77,12 +82,22 @@ def draw(shown: Mapping[str, Any], *, columns: style.Columns = "two", dark: bool
         style.grid(axes)
         axes.legend(loc="lower right")
         made.draw_without_rendering()
+        pixels = axes.transData.transform
         taken = [
             labels.around(float(x), float(y), 4)
-            for x, y in axes.transData.transform([(p["cost"], p["value"]) for p in shown["points"]])
+            for x, y in pixels([(p["cost"], p["value"]) for p in points])
         ]
+        taken += _stair([tuple(pixels((p["cost"], p["value"]))) for p in best])
         taken.append(labels.box_of(axes.get_legend(), made))
         wishes = [labels.Wish(p["cost"], p["value"], model_name(p["target"]), 2) for p in best]
         labels.annotate(axes, wishes, taken, look, farthest=24)
         made.set_layout_engine("none")
     return made
+
+
+def _stair(corners: Sequence[tuple[float, float]]) -> list[labels.Box]:
+    """Where the line of the front runs, in pixels: right from each corner, then up to the next."""
+    found: list[labels.Box] = []
+    for (x0, y0), (x1, y1) in pairwise(corners):
+        found += labels.along((x0, y0), (x1, y0)) + labels.along((x1, y0), (x1, y1))
+    return found

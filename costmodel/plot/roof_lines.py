@@ -51,9 +51,14 @@ def taken_by(axes: Axes, panel: Mapping[str, Any]) -> list[Box]:
     return found
 
 
-def write(axes: Axes, panel: Mapping[str, Any], taken: list[Box], look: Theme) -> None:
-    """The name and rate of every roof and the intensity of ridge points, each in a free place."""
-    for segment, roof in _segments(axes, panel):
+def write(axes: Axes, panel: Mapping[str, Any], taken: list[Box], look: Theme) -> list[Box]:
+    """The name and rate of every roof and the intensity of ridge points, each in a free place.
+
+    Returns where the texts are, which is added to ``taken`` too.
+    """
+    before = len(taken)
+    segments = list(_segments(axes, panel))
+    for segment, roof in sorted(segments, key=lambda item: not item[1].get("active", True)):
         strong = roof.get("active", roof.get("level") == "DRAM")
         colour = look.ink if strong else look.faint
         if "dtypes" in roof:
@@ -65,6 +70,7 @@ def write(axes: Axes, panel: Mapping[str, Any], taken: list[Box], look: Theme) -
         for ridge in sorted(_ridges(panel), key=lambda ridge: not ridge["own"])
     ]
     annotate(axes, wishes, taken, look, 5.4, look.faint, 10.0)
+    return taken[before:]
 
 
 def _segments(
@@ -98,30 +104,36 @@ def _compute(
     axes: Axes, roof: Mapping[str, Any], segment: tuple[_Point, _Point], taken: list[Box],
     colour: str,
 ) -> None:  # fmt: skip
-    """Above the line as far right as there is room, else left of its start, else below."""
+    """Above the line as far right as there is room, else below it, else left of its start.
+
+    A roof that others leave no room for goes without a text, unless it is the prediction's own.
+    """
     text = f"{', '.join(roof['dtypes'])} {short(roof['flops_per_s'])}"
     frame, unit, _ = frame_of(axes)
     width, height = measure(axes, text, _SIZE)
     start, end = (axes.transData.transform(point) for point in segment)
-    gap = 2 * unit
+    gap = 1.5 * unit
     right = float(end[0]) - width - unit
     slides = [right - 6 * unit * i for i in range(int((right - float(start[0])) / (6 * unit)))]
     places = [(x, float(end[1]) + gap) for x in [right, *slides]]
+    places += [(x, float(end[1]) - gap - height) for x in [right, *slides]]
     places += [
         (float(start[0]) - width - gap * (1 + 4 * away), float(start[1]) + rise)
         for away in range(4)
         for rise in (-height / 2, gap)
     ]
-    places += [(x, float(end[1]) - gap - height) for x in [right, *slides]]
-    boxes = [Box(x, y, x + width, y + 0.8 * height) for x, y in places]
+    boxes = [Box(x, y, x + width, y + height) for x, y in places]
     boxes = [box for box in boxes if box.inside(frame)] or boxes[:1]
-    box = boxes[int(crowding(boxes, taken).argmin())]  # the first free one, else the freest
+    met = crowding(boxes, taken)
+    box = boxes[int(met.argmin())]  # the first free one, else the freest
+    if met.min() and not roof["active"]:
+        return
     x, y = axes.transData.inverted().transform((box.left, box.bottom))
     ground = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 0.2, "alpha": 0.8}
     axes.text(
         x, y, text, fontsize=_SIZE, color=colour, va="bottom", zorder=3, bbox=ground
     ).set_in_layout(False)
-    taken.append(box)
+    taken.append(Box(box.left - 3 * unit, box.bottom, box.right + 3 * unit, box.top))
 
 
 def _memory(
@@ -139,13 +151,14 @@ def _memory(
     ex, ey = (x1 - x0) / length, (y1 - y0) / length
     options = []
     step = 4 * unit
+    parts = 2 * math.ceil(width / height)
     for base in (2.6 * unit, -2.6 * unit - 0.8 * height):  # of the text, from the line
         lift = base + height / 2
         for index in range(1 + int((length - width) / step)):
             at = 3 * unit + index * step
-            centres = [at + part * width / 8 for part in range(9)]
+            centres = [at + part * width / parts for part in range(parts + 1)]
             boxes = [
-                around(x0 + c * ex - lift * ey, y0 + c * ey + lift * ex, height * 0.4)
+                around(x0 + c * ex - lift * ey, y0 + c * ey + lift * ex, height * 0.5)
                 for c in centres
             ]
             if all(box.inside(frame) for box in boxes):

@@ -234,7 +234,7 @@ def _label(axes: Axes, group: Sequence[Mapping[str, Any]], look: style.Theme, mo
             ends = [whole["flops_per_s_low"], whole["flops_per_s_high"]]
             bar = [tuple(to((whole["intensity"], end))) for end in ends]
             taken += labels.along(bar[0], bar[1])
-    roof_lines.write(axes, group[0], taken, look)
+    texts = roof_lines.write(axes, group[0], taken, look)
     found.sort(key=lambda item: -item[0]["share"])
     wishes = [
         labels.Wish(
@@ -244,7 +244,7 @@ def _label(axes: Axes, group: Sequence[Mapping[str, Any]], look: style.Theme, mo
         for point, radius in found[:most]
         if point["share"] >= _SHARE
     ]  # fmt: skip
-    labels.annotate(axes, wishes, taken, look)
+    labels.annotate(axes, wishes, taken, look, texts=texts)
 
 
 def _legend(
