@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import costmodel.cli as frame
 from costmodel import CostModelError
-from costmodel.scaling import Constants, Family, released, scale, scale_released
+from costmodel.scaling import Constants, Family, builder_of, released, scale, scale_released
 from costmodel.scaling.family import shape
 from costmodel.scaling.polynomial import fit
 from costmodel.scaling.search import search
@@ -175,6 +175,33 @@ def test_counts_that_are_no_polynomial_are_said_so():
     with pytest.raises(CostModelError, match="no polynomial in depth, width and resolution"):
         fit(lambda point: {"dense": 2 ** point[0] * point[1]})
     assert fit(lambda p: {"dense": 3 * p[0] * p[1] ** 2 * p[2] ** 2 + p[1]})["dense"].total == 4
+
+
+def test_the_builder_of_a_released_family_makes_its_members(efficientnet):
+    family = builder_of("efficientnet")
+    assert family.member(1.1, 1.0).endswith("('efficientnet_b0', depth_multiplier=1.1, "
+                                            "channel_multiplier=1)")  # fmt: skip
+    b1 = family.table(1.1, 1.0, 240)
+    assert int(b1.total.macs) == efficientnet.rows[1].macs
+    assert int(b1.total.params) == efficientnet.rows[1].params
+
+
+def test_a_released_family_can_be_searched(monkeypatch):
+    from costmodel.scaling import search as module
+
+    monkeypatch.setattr(module, "DEPTHS", (1.0, 1.2))
+    monkeypatch.setattr(module, "WIDTHS", (1.1,))
+    monkeypatch.setattr(module, "RESOLUTIONS", (1.15, 1.3))
+    known = released()["efficientnet"]
+    monkeypatch.setitem(known, "members", known["members"][:2])
+    devices = ("pixel8", "rpi4", "rtx4090")
+    words = [word for name in devices for word in ("--hw", name)]
+    result = run("--family", "efficientnet", "--search", *words, "--format", "json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert len(found["rows"]) == 2
+    assert found["search"]["latency"].keys() == set(devices)
+    assert found["search"]["macs"][0]["macs"] == pytest.approx(2, abs=0.4)
 
 
 @pytest.mark.parametrize(

@@ -64,23 +64,22 @@ def scale(
         raise CostModelError("give a TARGET with depth and width multipliers, or --family NAME")
     if min(alpha, beta, gamma) < 1:
         raise CostModelError("alpha, beta and gamma must be at least 1: networks grow with phi")
-    if searching and target is None:
-        raise CostModelError("--search builds networks of its own; give a TARGET, not --family")
     from costmodel import scaling
     from costmodel.scaling import text
 
     with contextlib.redirect_stdout(sys.stderr), _status() as say:
         search = None
         if target is None:
+            networks = scaling.builder_of(str(family)) if searching else None
             found = scaling.scale_released(str(family), hw, say)
         else:
             networks = scaling.Family(target, size, channels, depth_argument, width_argument)
             constants = scaling.Constants(alpha, beta, gamma)
             found = scaling.scale(networks, constants, range(phi + 1), hw, say)
-            if searching:
-                from costmodel.scaling.search import search as run
+        if searching and networks is not None:
+            from costmodel.scaling.search import search as run
 
-                search = run(networks, hw, say)
+            search = run(networks, hw, say)
     if plot is not None:
         from costmodel.plot import scaling as picture
         from costmodel.plot import style

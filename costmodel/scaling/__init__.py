@@ -13,7 +13,7 @@ from typing import Any
 
 from costmodel.errors import CostModelError
 from costmodel.roofline import predict
-from costmodel.scaling.family import Family, kinds, released, shape
+from costmodel.scaling.family import Family, builder_of, kinds, released, shape
 from costmodel.scaling.polynomial import AXES, Polynomial, fit
 from costmodel.setting import setting
 from costmodel.table import CostTable
@@ -235,6 +235,7 @@ __all__ = [
     "Family",
     "Row",
     "Scaling",
+    "builder_of",
     "polynomials_of",
     "released",
     "scale",

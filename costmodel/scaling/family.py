@@ -37,7 +37,11 @@ class Family:
 
     def member(self, depth: float, width: float) -> str:
         """The target text of a member."""
-        return f"{self.target}({self.depth}={depth:.6g}, {self.width}={width:.6g})"
+        text, given = self.target, ""
+        if text.endswith(")"):
+            text, _, given = text[:-1].partition("(")
+        given = f"{given}, " if given else ""
+        return f"{text}({given}{self.depth}={depth:.6g}, {self.width}={width:.6g})"
 
     def table(self, depth: float, width: float, size: int) -> CostTable:
         """The cost table at multipliers of depth and width and an image size.
@@ -81,6 +85,24 @@ def released() -> dict[str, Any]:
 
     found: dict[str, Any] = yaml.safe_load(FAMILIES.read_text())
     return found
+
+
+def builder_of(name: str) -> Family:
+    """The builder of a released family, with which members are made that were not released.
+
+    Raises `CostModelError` for a family that is not known or was not made from multipliers.
+    """
+    known = released()
+    if name not in known:
+        raise CostModelError(f"no family {name!r}; there are {', '.join(known)}, or give a TARGET")
+    found = known[name].get("builder")
+    if found is None:
+        raise CostModelError(
+            f"--search builds networks of its own, and the family {name} has no builder with "
+            "multipliers of depth and width; give a TARGET that has"
+        )
+    size = known[name]["members"][0]["resolution"]
+    return Family(found["target"], size, depth=found["depth"], width=found["width"])
 
 
 def shape(size: int, factor: float) -> int:
