@@ -131,11 +131,11 @@ def test_a_runtime_that_is_not_installed_says_what_to_install(runtime, monkeypat
 @pytest.mark.parametrize(
     ("runtime", "asked", "word"),
     [
-        ("ncnn", {"dtype": "int8"}, "ncnn is not measured with --dtype int8; it has fp32"),
-        ("eager", {"dtype": "int8"}, "eager is not measured with --dtype int8"),
-        ("xnnpack", {"layout": "nhwc"}, "--layout nhwc; it has nchw"),
-        ("onnxruntime", {"mode": "train"}, "--mode train; it has eval"),
-        ("onnxruntime", {"device": "cuda"}, "--device cuda; it has cpu"),
+        ("ncnn", {"dtype": "int8"}, "ncnn has no --dtype int8 here; it has fp32"),
+        ("eager", {"dtype": "int8"}, "eager has no --dtype int8 here"),
+        ("xnnpack", {"layout": "nhwc"}, "no --layout nhwc here; it has nchw"),
+        ("onnxruntime", {"mode": "train"}, "no --mode train here; it has eval"),
+        ("onnxruntime", {"device": "cuda"}, "no --device cuda here; it has cpu"),
         ("tflite", {}, "nothing measures execution 'tflite'"),
     ],
 )

@@ -62,7 +62,7 @@ def refuse(
     for option, value, known in asked:
         if value not in known:
             raise CostModelError(
-                f"{runtime} is not measured with --{option} {value}; it has {', '.join(known)}"
+                f"{runtime} has no --{option} {value} here; it has {', '.join(known)}"
             )
 
 
