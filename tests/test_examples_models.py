@@ -17,7 +17,7 @@ NAMES = [
     "shufflenet", "squeeze_excitation", "vit",
 ]  # fmt: skip
 #: Worked exercises, which print instead of defining a network.
-EXERCISES = ["doorbell"]
+EXERCISES = ["doorbell", "train_twins"]
 
 
 def params(module: nn.Module) -> int:
