@@ -58,13 +58,15 @@ def write(axes: Axes, panel: Mapping[str, Any], taken: list[Box], look: Theme) -
     """
     before = len(taken)
     segments = list(_segments(axes, panel))
+    apart = []
     for segment, roof in sorted(segments, key=lambda item: not item[1].get("active", True)):
         strong = roof.get("active", roof.get("level") == "DRAM")
         colour = look.ink if strong else look.faint
         if "dtypes" in roof:
             _compute(axes, roof, segment, taken, colour)
         else:
-            _memory(axes, roof, segment, taken, colour, look)
+            apart += _memory(axes, roof, segment, taken, colour)
+    annotate(axes, apart, taken, look, _SIZE, look.faint, texts=taken[before:])
     wishes = [
         Wish(ridge["intensity"], ridge["flops_per_s"], f"{ridge['intensity']:.3g}", 1.5)
         for ridge in sorted(_ridges(panel), key=lambda ridge: not ridge["own"])
@@ -138,16 +140,19 @@ def _compute(
 
 def _memory(
     axes: Axes, roof: Mapping[str, Any], segment: tuple[_Point, _Point], taken: list[Box],
-    colour: str, look: Theme,
-) -> None:  # fmt: skip
-    """Along the line at the first free stretch, above it or else below; else beside it."""
+    colour: str,
+) -> list[Wish]:  # fmt: skip
+    """Along the line at the first free stretch, above it or else below.
+
+    Where there is none, the label that is wanted beside the line.
+    """
     text = f"{roof['level']} {short(roof['bytes_per_s'])}B/s"
     frame, unit, _ = frame_of(axes)
     width, height = measure(axes, text, _SIZE)
     (x0, y0), (x1, y1) = (axes.transData.transform(point) for point in segment)
     length = math.hypot(x1 - x0, y1 - y0)
     if length < width * 1.1:
-        return
+        return []
     ex, ey = (x1 - x0) / length, (y1 - y0) / length
     options = []
     step = 4 * unit
@@ -164,11 +169,9 @@ def _memory(
             if all(box.inside(frame) for box in boxes):
                 options.append((at, base, boxes))
     free = next((o for o in options if clear(o[2], taken)), None)
-    if free is None:  # beside it, with a line to it
-        back = axes.transData.inverted().transform((x0 + length * ex / 5, y0 + length * ey / 5))
-        wish = Wish(float(back[0]), float(back[1]), text, 1.0)
-        annotate(axes, [wish], taken, look, _SIZE, colour)
-        return
+    if free is None:
+        x, y = axes.transData.inverted().transform((x0 + length * ex / 5, y0 + length * ey / 5))
+        return [Wish(float(x), float(y), text, 1.0)]
     at, base, boxes = free
     corner = (x0 + at * ex - base * ey, y0 + at * ey + base * ex)
     x, y = axes.transData.inverted().transform(corner)
@@ -177,3 +180,4 @@ def _memory(
         rotation_mode="anchor", va="baseline", zorder=3,
     ).set_in_layout(False)  # fmt: skip
     taken += boxes
+    return []
