@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import platform
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from torch import nn
 
 from costmodel.errors import CostModelError
 from costmodel.hardware import profile_names
-from costmodel.measure import host, rows
+from costmodel.measure import allocator, host, rows
 from costmodel.measure.timing import FEWEST, Timing, time_calls
 from costmodel.measure.weights import materialise, randomise
 from costmodel.validate.runs import read
@@ -242,6 +245,47 @@ def test_a_process_killed_while_it_appends_leaves_a_file_that_is_read(tmp_path):
     runs, skipped = read(path)
     assert skipped == []
     assert len({(run.model, run.batch) for run in runs}) == len(runs) > 20
+
+
+FAULTS = """
+import resource, sys
+if sys.argv[1] == "keep":
+    from costmodel.measure.allocator import keep_freed_memory
+    print(keep_freed_memory())
+import ctypes
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+def once():
+    block = libc.malloc(64 << 20)
+    libc.memset(block, 1, 64 << 20)
+    libc.free(block)
+once()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    once()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc is told")
+def test_memory_that_was_freed_is_used_again_without_a_fault():
+    def said(word: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS, word], capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    (usual,) = said("usual")
+    told, kept = said("keep")
+    assert told == "True"
+    assert int(kept) < 100 < int(usual)
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert allocator.keep_freed_memory() is False
 
 
 def test_a_gpu_is_the_profile_of_its_name():

@@ -24,6 +24,7 @@ from typing import IO, Any
 from costmodel.errors import CostModelError
 from costmodel.measure import host
 from costmodel.measure import job as work
+from costmodel.measure.allocator import keep_freed_memory
 from costmodel.measure.job import Job
 
 QUESTIONS: dict[str, Callable[[Job], Any]] = {"describe": work.describe, "perform": work.perform}
@@ -115,6 +116,7 @@ def serve(threads: int) -> None:
     os.dup2(2, 1)
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     host.pin(threads)  # before any library counts the cores
+    keep_freed_memory()
     for line in sys.stdin:
         request = json.loads(line)
         fields = request["job"] | {"inputs": tuple(request["job"]["inputs"])}
