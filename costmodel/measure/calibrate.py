@@ -19,6 +19,7 @@ from costmodel.measure.microbench import Microbenchmark, microbenchmarks
 from costmodel.setting import Setting
 
 if TYPE_CHECKING:
+    from costmodel.table import CostTable
     from costmodel.validate.predict_rows import Row
 
 #: Seconds that one microbenchmark is timed for, warm and cold, and that the slowest may take.
@@ -41,6 +42,7 @@ class Timed:
     """A microbenchmark and the median time of one call, in seconds; ``cold``: caches were full."""
 
     benchmark: Microbenchmark
+    threads: int
     seconds: float
     cold: bool = False
 
@@ -55,8 +57,9 @@ def fit_constants(
 ) -> dict[str, dict[str, float]]:
     """The constants of every runtime, by execution, fitted on microbenchmarks run now.
 
-    ``seconds`` is shared evenly among the runtimes: what does not fit is left out, the rest spans
-    every kind. ``advance`` is told the name of each microbenchmark before it runs. Raises
+    ``seconds`` is shared evenly among the runtimes, and by runs on one thread and on ``threads``,
+    which tell what a further thread brings and costs: what does not fit is left out, the rest
+    spans every kind. ``advance`` is told the name of each microbenchmark before it runs. Raises
     `CostModelError` for a runtime that is not installed, or too slow to be calibrated in the time.
     """
     from costmodel.measure.runtimes import refuse
@@ -64,14 +67,16 @@ def fit_constants(
     for runtime in runtimes:
         refuse(runtime)
     found = {}
+    teams = sorted({1, threads})
+    share = seconds / len(runtimes) / len(teams)
     for runtime in runtimes:
-        points = list(timed(runtime, threads, seconds / len(runtimes), advance))
+        points = [point for team in teams for point in timed(runtime, team, share, advance)]
         if len(points) < ENOUGH:
             raise CostModelError(
                 f"{runtime}: {len(points)} microbenchmarks in {seconds / len(runtimes):.0f} s, "
                 f"{ENOUGH} are needed; give more --seconds"
             )
-        found[runtime] = fitted(profile, runtime, points, threads)
+        found[runtime] = fitted(profile, runtime, points)
     return found
 
 
@@ -103,27 +108,25 @@ def timed(
         try:
             with prepare(runtime, model, (x,), threads=threads) as ready:
                 warm = time_calls(ready.run, min_seconds=_SAMPLED, max_seconds=_SLOWEST)
-                found = [Timed(benchmark, warm.median_s)]
+                found = [Timed(benchmark, ready.threads, warm.median_s)]
                 if warm.median_s > _SHORTEST:
                     cold = time_calls(ready.run, min_seconds=_SAMPLED, max_seconds=_SLOWEST,
                                       clock=cold_clock)  # fmt: skip
-                    found.append(Timed(benchmark, cold.median_s, cold=True))
+                    found.append(Timed(benchmark, ready.threads, cold.median_s, cold=True))
         except CostModelError:
             continue  # one layer that a runtime cannot convert says nothing of the others
         yield from found
 
 
-def fitted(
-    profile: Profile, runtime: str, points: Sequence[Timed], threads: int
-) -> dict[str, float]:
+def fitted(profile: Profile, runtime: str, points: Sequence[Timed]) -> dict[str, float]:
     """The constants under which the machine model comes nearest to the microbenchmarks."""
     from costmodel.validate.fit import fit_all
 
-    rows = rows_of(profile, runtime, points, threads)
+    rows = rows_of(profile, runtime, points)
     return fit_all(rows, values_of(rows[0].setting.block), most=len(rows))
 
 
-def rows_of(profile: Profile, runtime: str, points: Sequence[Timed], threads: int) -> list[Row]:
+def rows_of(profile: Profile, runtime: str, points: Sequence[Timed]) -> list[Row]:
     """Microbenchmarks as measured runs, predicted by the same code as any network."""
     import torch
 
@@ -133,17 +136,22 @@ def rows_of(profile: Profile, runtime: str, points: Sequence[Timed], threads: in
     from costmodel.validate.predict_rows import Row, Work
     from costmodel.validate.runs import Run
 
-    chosen = Setting(profile, profile.default.engine, runtime, "fp32", "nchw", threads)
+    engine = profile.default.engine
+    tables: dict[str, CostTable] = {}
     rows = []
     for point in points:
         benchmark = point.benchmark
-        with torch.device("meta"):
-            table = cost(trace(benchmark.build().eval(), torch.empty(benchmark.shape)))
+        chosen = Setting(profile, engine, runtime, "fp32", "nchw", point.threads)
+        if benchmark.name not in tables:
+            with torch.device("meta"):
+                model, x = benchmark.build().eval(), torch.empty(benchmark.shape)
+                tables[benchmark.name] = cost(trace(model, x))
+        table = tables[benchmark.name]
         kernels = tuple(kernels_of(table.rows, runtime, chosen.format))
         kernels += (_REST,) if point.cold else ()
         run = Run(
             device=profile.name, software="", execution=runtime, dtype="fp32", layout="nchw",
-            threads=threads, model=benchmark.name,
+            threads=point.threads, model=benchmark.name,
             input_shape="x".join(map(str, benchmark.shape[1:])), batch=benchmark.shape[0],
             latency_ms=point.seconds * 1e3,
         )  # fmt: skip
