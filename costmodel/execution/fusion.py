@@ -16,8 +16,8 @@ from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
 from costmodel.rules.epilogues import ADDITIONS
 from costmodel.rules.geometry import geometry_of
+from costmodel.rules.loops import makes_contiguous, reorders, takes_part, transcendentals
 from costmodel.rules.loops import rows as rows_of
-from costmodel.rules.loops import transcendentals
 from costmodel.table import Row
 
 #: Batch norm in eval mode: x*scale + shift, which folds into weights and bias.
@@ -26,11 +26,16 @@ _FOLDED = "batch_norm"
 
 @dataclass(frozen=True, slots=True)
 class Fusing:
-    """What a runtime computes in the epilogue of an op with matrix work, and of an addition."""
+    """What a runtime computes in the epilogue of an op with matrix work, and of an addition.
+
+    ``strided``: tensors have strides, so that views cost nothing; else views in another order and
+    of parts are copies, and a copy for contiguity is none.
+    """
 
     activations: frozenset[str]
     after_addition: frozenset[str] = frozenset()
     additions: bool = False
+    strided: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Group:
 
 def fused(rows: Sequence[Row], fusing: Fusing) -> list[Group]:
     """The rows that do work, each with what ``fusing`` computes in its epilogue."""
-    busy = [row for row in rows if not _free(row)]
+    busy = [row for row in rows if not _free(row, fusing)]
     readers = _readers(busy)
     groups: list[list[int]] = []
     owner: dict[int, int] = {}
@@ -74,6 +79,8 @@ def plain_kernel(group: Group, dtype: str, stored: str | None = None) -> Kernel:
     """
     stored = stored or dtype
     head = group.head
+    if _no_bytes(head):
+        return _copied(head, dtype, stored)
     macs, ops = 0, 0
     for row in group.rows:
         cost = row.cost
@@ -100,9 +107,28 @@ def plain_kernel(group: Group, dtype: str, stored: str | None = None) -> Kernel:
     )
 
 
-def _free(row: Row) -> bool:
+def _free(row: Row, fusing: Fusing) -> bool:
+    if fusing.strided:
+        return _no_bytes(row)
+    if _no_bytes(row):
+        return not (reorders(row.op) or takes_part(row.op))
+    return makes_contiguous(row.op)
+
+
+def _no_bytes(row: Row) -> bool:
     cost = row.cost
     return cost is not None and not (cost.macs or cost.ops or cost.bytes)
+
+
+def _copied(row: Row, dtype: str, stored: str) -> Kernel:
+    """A view that the runtime copies: what it shows is read once and written once."""
+    op = row.op
+    writes = tuple(Access(spec.storage, size_of(spec, stored)) for spec in op.outputs)
+    reads = (Access(op.inputs[0].storage, sum(a.nbytes for a in writes)),)
+    return Kernel(
+        (op.name,), op.module, "movement", "move", dtype, 0, 0, reads, writes,
+        strided=reorders(op),
+    )  # fmt: skip
 
 
 def _readers(rows: Sequence[Row]) -> dict[int, list[int]]:

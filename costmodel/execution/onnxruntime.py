@@ -17,6 +17,7 @@ DTYPES = ("fp32", "fp16", "int8")
 FUSING = Fusing(
     activations=RELU | HARD | (SIGMOID | TANH | LEAKY),
     additions=True,
+    strided=False,
 )
 
 

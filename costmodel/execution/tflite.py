@@ -16,7 +16,7 @@ from costmodel.rules.epilogues import RELU
 from costmodel.table import Row
 
 DTYPES = ("fp32", "fp16", "int8")
-FUSING = Fusing(activations=RELU, after_addition=RELU)
+FUSING = Fusing(activations=RELU, after_addition=RELU, strided=False)
 
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
