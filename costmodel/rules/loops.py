@@ -41,29 +41,3 @@ def rows(op: Op) -> int:
     if family_of(op) not in _BY_ROW or not op.out.shape:
         return 0
     return int(op.out.numel) // max(int(op.out.shape[-1]), 1)
-
-
-#: Views that a runtime without strides has to copy: in another order, or a part.
-_REORDERS = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t"}
-_PARTS = {"select", "slice", "narrow", "unbind", "split", "split_with_sizes", "chunk", "unfold"}
-
-
-def reorders(op: Op) -> bool:
-    """Whether ``op`` is a view in another order, other than a matrix transposed for a product."""
-    name = op.target.partition(".")[2]
-    if name not in _REORDERS or not op.inputs:
-        return False
-    source, out = op.inputs[0].shape, op.out.shape
-    swapped = name in ("transpose", "t") and source[:-2] == out[:-2]
-    return not swapped and sorted(map(str, source)) == sorted(map(str, out))
-
-
-def takes_part(op: Op) -> bool:
-    """Whether ``op`` is a view of a part of its input."""
-    return op.target.partition(".")[2] in _PARTS
-
-
-def makes_contiguous(op: Op) -> bool:
-    """Whether ``op`` copies a tensor only to have its elements in order."""
-    name = op.target.partition(".")[2]
-    return name in ("clone", "contiguous") and not op.inputs[0].contiguous
