@@ -67,13 +67,13 @@ def measure(
     jobs = [
         Job(target, execution, batch=batch, threads=threads, **options)
         for target in dict.fromkeys(targets)
-        for execution in _chosen(executions)
+        for execution in chosen(executions)
         for batch in dict.fromkeys(batches or (None,))
     ]
     results: list[Result] = []
     try:
-        with _bar(len(jobs)) as advance:
-            for result in run(jobs, threads, output, _say):
+        with progress(len(jobs)) as advance:
+            for result in run(jobs, threads, output, say):
                 results.append(result)
                 advance()
                 if output is None and form == "csv" and result.row is not None:
@@ -86,7 +86,7 @@ def measure(
         ctx.exit(1)
 
 
-def _chosen(executions: Sequence[str]) -> list[str]:
+def chosen(executions: Sequence[str]) -> list[str]:
     """The executions that are asked for. Raises `CostModelError` on one that nothing measures."""
     from costmodel.measure.runtimes import module_of
 
@@ -100,7 +100,7 @@ def _rows(results: Sequence[Result]) -> list[Row]:
     return [result.row for result in results if result.row is not None]
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     click.echo(f"costmodel: {line}", err=True)
 
 
@@ -159,7 +159,7 @@ def _short(milliseconds: str) -> str:
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Any]:
+def progress(total: int) -> Iterator[Any]:
     """A progress bar on a terminal's stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

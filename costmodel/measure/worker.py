@@ -22,12 +22,16 @@ from types import TracebackType
 from typing import IO, Any
 
 from costmodel.errors import CostModelError
-from costmodel.measure import host
+from costmodel.measure import host, per_op
 from costmodel.measure import job as work
 from costmodel.measure.allocator import keep_freed_memory
 from costmodel.measure.job import Job
 
-QUESTIONS: dict[str, Callable[[Job], Any]] = {"describe": work.describe, "perform": work.perform}
+QUESTIONS: dict[str, Callable[[Job], Any]] = {
+    "describe": work.describe,
+    "perform": work.perform,
+    "profile": per_op.profile,
+}
 #: ``-P`` and an appended path: no module of the current folder may hide a library.
 _START = "import sys; sys.path.append({!r}); from costmodel.measure.worker import serve; serve({})"
 
@@ -41,7 +45,7 @@ class Worker:
         self._log: IO[bytes] | None = None
 
     def ask(self, question: str, job: Job) -> Any:
-        """The answer of ``costmodel.measure.job``'s function of that name.
+        """The answer of the function of that name in `QUESTIONS`.
 
         Raises `CostModelError` with the function's own line, or with how the process died.
         """

@@ -55,7 +55,7 @@ def validate(
                 except CostModelError as error:
                     skipped += [Skipped(r.run.model, str(error), r.run.source) for r in rows]
                     continue
-                group = _scored(outcome, "calibrated" if calibration else TIERS[tier])
+                group = scored(outcome, "calibrated" if calibration else TIERS[tier])
                 groups.append(group)
                 if outcome.constants and not calibration:
                     entries.append(_entry(outcome, group))
@@ -91,7 +91,8 @@ def _with(calibration: Calibration, rows: Sequence[Row]) -> Outcome:
     return Outcome(tuple(predicted), {}, entry.basis)
 
 
-def _scored(outcome: Outcome, tier: str) -> Group:
+def scored(outcome: Outcome, tier: str) -> Group:
+    """The rows of one device, execution, layout and dtype, with their scores."""
     items = outcome.predicted
     rows = [item.row for item in items]
     run, chosen = rows[0].run, rows[0].setting
@@ -139,4 +140,4 @@ def _entry(outcome: Outcome, group: Group) -> Entry:
     )
 
 
-__all__ = ["TIERS", "Choice", "Group", "Validation", "validate"]
+__all__ = ["TIERS", "Choice", "Group", "Validation", "scored", "validate"]

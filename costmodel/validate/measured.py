@@ -1,0 +1,140 @@
+"""Networks measured here and predicted at once: a validation, and the ops behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from costmodel.errors import CostModelError
+from costmodel.machine.constants import independent
+from costmodel.measure import per_op
+from costmodel.measure.job import Job
+from costmodel.measure.per_op import OpRun
+from costmodel.measure.rows import Row as Fields
+from costmodel.measure.run import Say, label
+from costmodel.measure.worker import Worker
+from costmodel.prediction import Prediction
+from costmodel.setting import Setting, setting
+from costmodel.table import CostTable
+from costmodel.validate import scored
+from costmodel.validate.per_op import OpTimes, pair
+from costmodel.validate.predict_rows import Row, Work
+from costmodel.validate.report import Group, Validation
+from costmodel.validate.runs import Run, Skipped
+from costmodel.validate.tiers import TIERS, Outcome, Predicted
+from costmodel.validate.tracing import activations_of
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One network measured and predicted. ``spread_ms`` are the 10th and 90th percentile.
+
+    ``ops`` is ``None`` where single ops were not timed.
+    """
+
+    predicted: Predicted
+    spread_ms: tuple[float, float]
+    ops: OpTimes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured, scored as any file of runs, and network by network."""
+
+    validation: Validation
+    networks: tuple[Network, ...]
+
+
+def measure_and_predict(
+    jobs: Sequence[Job], hw: str, say: Say, advance: Callable[[], object] = lambda: None
+) -> Measured:
+    """Measure each job in a process of its own, and predict it for ``hw`` as it was measured.
+
+    ``say`` gets a line about noise and about every failure; what fails is in ``skipped`` with its
+    reason. Raises `CostModelError` for an ``hw`` that does not exist.
+    """
+    setting(hw)
+    networks: list[Network] = []
+    outcomes: dict[tuple[str, ...], list[tuple[Prediction, Predicted]]] = {}
+    skipped: list[Skipped] = []
+    with Worker(max(job.threads for job in jobs)) as worker:
+        for job in jobs:
+            try:
+                network, prediction = _network(job, hw, worker, say)
+            except CostModelError as error:
+                say(f"{label(job)}: not measured: {error}")
+                skipped.append(Skipped(job.target, str(error), "measured here"))
+            else:
+                networks.append(network)
+                row = network.predicted.row
+                key = (row.run.device, row.setting.execution, row.setting.layout, row.setting.dtype)
+                outcomes.setdefault(key, []).append((prediction, network.predicted))
+            advance()
+    groups = tuple(_groups(list(outcomes.values())))
+    return Measured(Validation(groups, tuple(skipped)), tuple(networks))
+
+
+def _network(job: Job, hw: str, worker: Worker, say: Say) -> tuple[Network, Prediction]:
+    fields, remarks = worker.ask("perform", job)
+    for remark in remarks:
+        say(f"{label(job)}: {remark}")
+    table, prediction, chosen = _predicted(job, hw, int(fields["threads"]))
+    run = _run(fields)
+    work = Work((), int(table.total.macs), activations_of(table))
+    ops = None
+    if per_op.tells(job):
+        try:
+            found = [OpRun(*op) for op in worker.ask("profile", job)]
+            ops = pair(table, prediction, found, run.latency_ms * 1e-3)
+        except CostModelError as error:
+            say(f"{label(job)}: its ops are not timed: {error}")
+    predicted = Predicted(Row(run, chosen, work), prediction.latency_s, prediction.interval_s)
+    spread = float(fields["p10_ms"]), float(fields["p90_ms"])
+    return Network(predicted, spread, ops), prediction
+
+
+def _predicted(job: Job, hw: str, threads: int) -> tuple[CostTable, Prediction, Setting]:
+    from costmodel.api import analyze
+
+    chosen = setting(
+        hw, dtype=job.dtype, execution=job.execution, layout=job.layout, threads=threads
+    )
+    try:
+        report = analyze(
+            job.target, list(job.inputs) or None, hw, batch=job.batch, dtype=job.dtype,
+            execution=job.execution, layout=job.layout, threads=threads,
+        )  # fmt: skip
+    except CostModelError:
+        raise
+    except Exception as error:  # somebody else's model code
+        said = " ".join(str(error).split())[:200]
+        raise CostModelError(f"cannot trace it: {type(error).__name__}: {said}") from error
+    assert report.prediction is not None
+    return report.table, report.prediction, chosen
+
+
+def _run(fields: Fields) -> Run:
+    return Run(
+        device=fields["device"],
+        software=fields["software"],
+        execution=fields["execution"],
+        dtype=fields["dtype"],
+        layout=fields["layout"],
+        threads=int(fields["threads"]),
+        model=fields["model"],
+        input_shape=fields["input_shape"],
+        batch=int(fields["batch"]),
+        latency_ms=float(fields["latency_ms"]),
+        statistic=fields["statistic"],
+        source=fields["source"],
+    )
+
+
+def _groups(outcomes: Sequence[list[tuple[Prediction, Predicted]]]) -> Iterator[Group]:
+    for items in outcomes:
+        prediction, first = items[0]
+        chosen = first.row.setting
+        honest = independent(chosen.block, chosen.profile.name)
+        tier = "microbenchmarks" if chosen.measured_constants else TIERS["none"]
+        rows = tuple(predicted for _, predicted in items)
+        yield scored(Outcome(rows, {}, prediction.validated, honest), tier)
