@@ -18,7 +18,7 @@ from costmodel.errors import CostModelError
 from costmodel.machine import constants, residuals
 from costmodel.roofline import predict
 from costmodel.setting import setting
-from costmodel.validate import TIERS, _scored, fit
+from costmodel.validate import TIERS, scored, fit
 from costmodel.validate.baselines import k_macs, k_macs_activations
 from costmodel.validate.predict_rows import Row, Work, work_of
 from costmodel.validate.runs import Convolution, Run
@@ -301,7 +301,7 @@ def test_a_refit_leaves_each_device_out_once() -> None:
 def test_the_accuracy_report_names_rows_tiers_and_constants() -> None:
     accuracy = script("accuracy")
     rows = convolutions(1.25)
-    groups = tuple(_scored(run_tier(rows, tier), TIERS[tier]) for tier in TIERS)
+    groups = tuple(scored(run_tier(rows, tier), TIERS[tier]) for tier in TIERS)
     text = "\n".join(accuracy.report([accuracy.File("conv-t4", groups, ())]))
     line = next(line for line in text.splitlines() if line.startswith("| conv-t4 |"))
     assert line.split("|")[2].strip() == str(len(rows))
