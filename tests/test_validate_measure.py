@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,11 @@ from torch import nn
 
 import costmodel as cm
 from costmodel.cli import cli
+from costmodel.errors import CostModelError
+from costmodel.measure.job import Job
 from costmodel.measure.per_op import OpRun, medians, profiled
+from costmodel.validate.bounds import Case, Trial, cases, experiment
+from costmodel.validate.measured import Network
 from costmodel.validate.per_op import by_family, error, pair
 from costmodel.validate.runs import COLUMNS
 
@@ -283,3 +289,59 @@ def test_options_that_make_no_sense(words, why):
     assert result.exit_code == 2
     assert why in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+# -- what bounds an op -----------------------------------------------------------------------
+
+
+def case(measured: float, bound: str = "compute", **expected: float) -> Case:
+    return Case("op", "matmul", bound, 1.0, measured, expected)
+
+
+def test_an_op_agrees_if_it_changed_as_its_bound_foretells_rather_than_as_another():
+    work = {"compute": 4.0, "memory": 3.8, "overhead": 1.0}
+    assert case(3.0, **work).rivals == (1.0,)
+    assert case(3.0, **work).agrees
+    assert not case(1.5, **work).agrees
+    assert case(1.5, "overhead", **work).agrees
+    assert not case(3.0, "overhead", **work).agrees
+    assert case(9.0, compute=4.0, memory=4.0).rivals == (), "nothing to tell apart"
+
+
+def test_the_agreement_is_that_of_the_cases_by_number_and_by_time():
+    work = {"compute": 4.0, "overhead": 1.0}
+    long = Case("long", "matmul", "compute", 3.0, 3.9, work)
+    trial = Trial((long, case(1.1, **work)))
+    assert (trial.agreement, trial.agreement_by_time) == (0.5, 0.75)
+    assert math.isnan(Trial(()).agreement)
+
+
+def test_cases_come_from_two_networks_op_by_op(report):
+    larger = cm.analyze(Block(), "8x3x8x8", hw="i9-10940x", execution="eager")
+    networks = []
+    for one, factor in ((report, 1.0), (larger, 4.0)):
+        ops = pair(one.table, one.prediction, runs_of(one), factor)
+        networks.append(Network(None, one.prediction, (0, 0), ops))
+    found = cases(*networks)
+    assert [c.name for c in found] == [row.name for row in networks[0].ops.rows]
+    for c, row in zip(found, networks[0].ops.rows, strict=True):
+        assert (c.bound, c.before_s, c.measured) == (row.bound, row.measured_s, pytest.approx(4))
+        kernels = [
+            next(k for k in n.prediction.kernels if k.ops[0] == c.name and k.latency_s > 0)
+            for n in networks
+        ]
+        for resource, ratio in c.expected.items():
+            first, second = (getattr(kernel, f"{resource}_s") for kernel in kernels)
+            assert ratio == pytest.approx(second / first)
+        assert c.bound in c.expected
+
+
+def test_the_experiment_measures_a_network_twice(nets):
+    small = Job(f"{nets}:Net", "eager", batch=1, seconds=0.01)
+    trial = experiment(small, replace(small, batch=64), "i9-10940x")
+    assert {c.name for c in trial.cases} <= {"conv.conv2d", "norm.batch_norm", "relu",
+                                             "head.linear"}  # fmt: skip
+    assert "conv.conv2d" in {c.name for c in trial.cases}
+    assert 0 <= trial.agreement <= 1
+    with pytest.raises(CostModelError, match="no way"):
+        experiment(Job(f"{nets}:Never", "eager"), small, "i9-10940x")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from costmodel.errors import CostModelError
@@ -29,10 +29,12 @@ from costmodel.validate.tracing import activations_of
 class Network:
     """One network measured and predicted. ``spread_ms`` are the 10th and 90th percentile.
 
-    ``ops`` is ``None`` where single ops were not timed.
+    ``predicted`` is the row to score, ``prediction`` what it comes from. ``ops`` is ``None`` where
+    single ops were not timed.
     """
 
     predicted: Predicted
+    prediction: Prediction
     spread_ms: tuple[float, float]
     ops: OpTimes | None
 
@@ -55,12 +57,12 @@ def measure_and_predict(
     """
     setting(hw)
     networks: list[Network] = []
-    outcomes: dict[tuple[str, ...], list[tuple[Prediction, Predicted]]] = {}
+    groups: dict[tuple[str, ...], list[Network]] = {}
     skipped: list[Skipped] = []
     with Worker(max(job.threads for job in jobs)) as worker:
         for job in jobs:
             try:
-                network, prediction = _network(job, hw, worker, say)
+                network = network_of(job, hw, worker, say)
             except CostModelError as error:
                 say(f"{label(job)}: not measured: {error}")
                 skipped.append(Skipped(job.target, str(error), "measured here"))
@@ -68,13 +70,18 @@ def measure_and_predict(
                 networks.append(network)
                 row = network.predicted.row
                 key = (row.run.device, row.setting.execution, row.setting.layout, row.setting.dtype)
-                outcomes.setdefault(key, []).append((prediction, network.predicted))
+                groups.setdefault(key, []).append(network)
             advance()
-    groups = tuple(_groups(list(outcomes.values())))
-    return Measured(Validation(groups, tuple(skipped)), tuple(networks))
+    scores = tuple(map(_group, groups.values()))
+    return Measured(Validation(scores, tuple(skipped)), tuple(networks))
 
 
-def _network(job: Job, hw: str, worker: Worker, say: Say) -> tuple[Network, Prediction]:
+def network_of(job: Job, hw: str, worker: Worker, say: Say) -> Network:
+    """Measure a job, and predict it for ``hw`` with the threads that its runtime used.
+
+    ``say`` gets a line about noise, and about ops that could not be timed. Raises `CostModelError`
+    where the job cannot be measured or predicted.
+    """
     fields, remarks = worker.ask("perform", job)
     for remark in remarks:
         say(f"{label(job)}: {remark}")
@@ -90,7 +97,7 @@ def _network(job: Job, hw: str, worker: Worker, say: Say) -> tuple[Network, Pred
             say(f"{label(job)}: its ops are not timed: {error}")
     predicted = Predicted(Row(run, chosen, work), prediction.latency_s, prediction.interval_s)
     spread = float(fields["p10_ms"]), float(fields["p90_ms"])
-    return Network(predicted, spread, ops), prediction
+    return Network(predicted, prediction, spread, ops)
 
 
 def _predicted(job: Job, hw: str, threads: int) -> tuple[CostTable, Prediction, Setting]:
@@ -130,11 +137,9 @@ def _run(fields: Fields) -> Run:
     )
 
 
-def _groups(outcomes: Sequence[list[tuple[Prediction, Predicted]]]) -> Iterator[Group]:
-    for items in outcomes:
-        prediction, first = items[0]
-        chosen = first.row.setting
-        honest = independent(chosen.block, chosen.profile.name)
-        tier = "microbenchmarks" if chosen.measured_constants else TIERS["none"]
-        rows = tuple(predicted for _, predicted in items)
-        yield scored(Outcome(rows, {}, prediction.validated, honest), tier)
+def _group(networks: Sequence[Network]) -> Group:
+    chosen = networks[0].predicted.row.setting
+    honest = independent(chosen.block, chosen.profile.name)
+    tier = "microbenchmarks" if chosen.measured_constants else TIERS["none"]
+    rows = tuple(network.predicted for network in networks)
+    return scored(Outcome(rows, {}, networks[0].prediction.validated, honest), tier)

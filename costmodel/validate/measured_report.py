@@ -16,6 +16,8 @@ from costmodel.validate.report import error_of
 
 #: Ops that the table shows, those first whose times differ most.
 WORST = 15
+#: Logarithm of the factor on ops' times beyond which it is remarked.
+UNLIKE = 0.2
 #: Characters of a name in a table.
 _WIDE = 34
 
@@ -140,6 +142,8 @@ def _remarks(found: Sequence[OpTimes]) -> list[str]:
     ops, between = _range([o.ops_factor for o in found]), _range([o.between_factor for o in found])
     first = f"its times of ops are multiplied by {ops}, those between ops by {between}"
     lines = [f"\nOps are timed under a profiler; to add up to the measured time, {first}."]
+    if any(abs(math.log(o.ops_factor)) > UNLIKE for o in found):
+        lines.append("A factor far from 1 is of a machine that did something else meanwhile.")
     matched = min(o.matched for o in found)
     if matched < 0.995:
         lines.append(
