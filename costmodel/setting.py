@@ -64,7 +64,11 @@ class Setting:
     def measured_constants(self) -> Mapping[str, float]:
         """The constants that microbenchmarks found for this execution on the device, if any."""
         measured = self.profile.measured
-        return measured.constants.get(self._measured_as, {}) if measured else {}
+        if measured is None:
+            return {}
+        # A compiled network calls the same libraries as an eager one.
+        shared = measured.constants.get("eager", {}) if self._measured_as == "compiled" else {}
+        return measured.constants.get(self._measured_as, shared)
 
     @property
     def measured_spread(self) -> Spread | None:

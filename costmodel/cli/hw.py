@@ -103,10 +103,11 @@ def check(file: Path) -> None:
 @click.option("-o", "--output", metavar="FILE", help="Write the profile there too.")
 @click.option("--seconds", type=click.FloatRange(min=5), default=110.0, show_default=True,
               help="About how long to measure.")  # fmt: skip
-@click.option("--runtimes", metavar="E,E...",
-              help="Executions to fit, as eager,ncnn; else all that are installed.")  # fmt: skip
+@click.option("--runtimes", metavar="E,E...", default="eager", show_default=True,
+              help="Executions to fit, as eager,ncnn; converting for the mobile ones takes "
+              "minutes each, to be given in --seconds.")  # fmt: skip
 @click.option("--plot", metavar="FIGURE", help="Draw the measured roofs, .png, .svg or .pdf.")
-def calibrate(output: str | None, seconds: float, runtimes: str | None, plot: str | None) -> None:
+def calibrate(output: str | None, seconds: float, runtimes: str, plot: str | None) -> None:
     """Measure this machine, and keep the result as the profile `host`.
 
     Microbenchmarks only, no network: matrix products, streams through the memory levels, and what
@@ -130,24 +131,16 @@ def calibrate(output: str | None, seconds: float, runtimes: str | None, plot: st
     click.echo(f"kept in {kept}; use it as --hw host", err=True)
 
 
-def _runtimes(named: str | None) -> tuple[str, ...]:
-    """The executions to fit: those named, else all that are installed here."""
-    from costmodel.measure.runtimes import RUNTIMES, refuse
+def _runtimes(named: str) -> tuple[str, ...]:
+    """The executions to fit. Raises `CostModelError` for one that cannot be measured here."""
+    from costmodel.measure.runtimes import refuse
 
-    if named is not None:
-        chosen = tuple(dict.fromkeys(filter(None, (n.strip() for n in named.split(",")))))
-        for name in chosen:
-            refuse(name)
-        return chosen
-    found = []
-    for name in RUNTIMES:
-        try:
-            refuse(name)
-        except CostModelError as error:
-            click.echo(f"left out: {error}", err=True)
-            continue
-        found.append(name)
-    return tuple(found)
+    chosen = tuple(dict.fromkeys(filter(None, (name.strip() for name in named.split(",")))))
+    if not chosen:
+        raise CostModelError("--runtimes names none; give some, as eager,ncnn")
+    for name in chosen:
+        refuse(name)
+    return chosen
 
 
 @contextmanager

@@ -1,0 +1,127 @@
+"""Score a calibrated host on networks that were measured on it, and write ``host.md``.
+
+    costmodel hw calibrate -o benchmarks/host/HOST.yaml
+    costmodel measure timm:resnet50 ... --execution eager -o benchmarks/host/runs.csv
+    python benchmarks/host_accuracy.py benchmarks/host/HOST.yaml benchmarks/host/runs*.csv
+
+No network shaped the constants of the profile. Beside the errors stands how far the measurements
+themselves spread (10th to 90th percentile, as a share of the median): no prediction can be nearer
+than that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from costmodel.files import write_atomic
+from costmodel.hardware import load_profile
+from costmodel.validate import Group, validate
+
+REPORT = Path(__file__).with_name("host.md")
+HEAD = """\
+# How near predictions come to the machine in hand
+
+Written by `benchmarks/host_accuracy.py`. The profile is `{profile}` ({title}), calibrated by
+microbenchmarks alone on {date}: no network was measured for its constants. Rows are networks of
+`{runs}`, medians of at least seven runs.
+
+- **zero-shot**: microbenchmarks only. **one network**: two factors fitted on one network, the
+  others scored.
+- **spread**: mean over the rows of (90th − 10th percentile) / median of the measurement itself.
+
+| execution | threads | batch | rows | zero-shot | median | bias | one network | spread |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|"""
+
+
+def main() -> None:
+    """Read the arguments, score, write the report."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("profile")
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--notes", help="a file whose text is put at the end")
+    parser.add_argument("-o", "--output", default=str(REPORT))
+    arguments = parser.parse_args()
+    lines = list(report(arguments.profile, arguments.runs, arguments.jobs))
+    if arguments.notes:
+        lines += ["", Path(arguments.notes).read_text().rstrip()]
+    write_atomic(arguments.output, "\n".join(lines) + "\n")
+
+
+def report(profile: str, runs: Sequence[str], jobs: int) -> Iterator[str]:
+    """The lines of ``host.md``."""
+    known = load_profile(Path(profile))
+    measured = known.measured
+    yield HEAD.format(
+        profile=Path(profile).name, title=known.title,
+        date=measured.date if measured else "no date", runs="`, `".join(Path(r).name for r in runs),
+    )  # fmt: skip
+    spreads = {key: value for path in runs for key, value in spread_of(path).items()}
+    found, _ = validate(runs, tiers=("none", "one"), hw=profile, jobs=jobs)
+    cold = [group for group in found.groups if group.tier == "datasheet"]
+    warm = {_name(g): g for g in found.groups if g.tier == "one-network"}
+    for group in cold:
+        yield from _lines(group, warm.get(_name(group)), spreads)
+    yield ""
+    yield "## The rows that are farthest off"
+    yield ""
+    yield "| execution | network | batch | measured ms | predicted ms | error |"
+    yield "|---|---|---:|---:|---:|---:|"
+    items = [(group, item) for group in cold for item in group.predicted]
+    items.sort(key=lambda pair: -abs(pair[1].latency / pair[1].row.measured - 1))
+    for group, item in items[:20]:
+        run = item.row.run
+        yield (
+            f"| {group.execution} | {run.model} | {run.batch} | {run.latency_ms:.1f} | "
+            f"{item.latency * 1e3:.1f} | {item.latency / item.row.measured - 1:+.0%} |"
+        )
+    for skipped in found.skipped:
+        yield f"\nNot scored: {skipped.model}: {skipped.why}"
+
+
+def _name(group: Group) -> tuple[str, str, str]:
+    return group.execution, group.layout, group.dtype
+
+
+def _lines(
+    group: Group, warm: Group | None, spreads: Mapping[tuple[object, ...], float]
+) -> Iterator[str]:
+    errors = {
+        (i.row.run.threads, i.row.run.batch, i.row.run.model): i.latency / i.row.measured - 1
+        for i in group.predicted
+    }
+    fitted = {
+        (i.row.run.threads, i.row.run.batch, i.row.run.model): i.latency / i.row.measured - 1
+        for i in (warm.predicted if warm else ())
+    }
+    for threads, batch in sorted({key[:2] for key in errors}):
+        these = [e for key, e in errors.items() if key[:2] == (threads, batch)]
+        those = [e for key, e in fitted.items() if key[:2] == (threads, batch)]
+        spread = [
+            value for key, value in spreads.items()
+            if key[:3] == (group.execution, threads, batch)
+        ]  # fmt: skip
+        one = f"{statistics.mean(map(abs, those)):.1%}" if those else "–"
+        yield (
+            f"| {group.execution} | {threads} | {batch} | {len(these)} | "
+            f"{statistics.mean(map(abs, these)):.1%} | {statistics.median(map(abs, these)):.1%} | "
+            f"{statistics.mean(these):+.1%} | {one} | {statistics.mean(spread):.1%} |"
+        )
+
+
+def spread_of(path: str) -> dict[tuple[object, ...], float]:
+    """(Execution, threads, batch, network) -> spread of a run file's measurements."""
+    with open(path, newline="") as file:
+        return {
+            (row["execution"], int(row["threads"]), int(row["batch"]), row["model"]):
+            (float(row["p90_ms"]) - float(row["p10_ms"])) / float(row["latency_ms"])
+            for row in csv.DictReader(file)
+        }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
