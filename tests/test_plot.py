@@ -381,3 +381,13 @@ def test_a_label_goes_to_the_nearest_free_place_or_nowhere():
     assert math.isclose(found[1], 2, abs_tol=1)
     assert labels.place((20, 10), (50, 50), 2, [frame_box], frame_box) is None
     assert labels.place((200, 10), (50, 50), 2, [], frame_box) is None
+
+
+def test_a_label_without_a_line_is_clearly_nearest_to_its_own_marker():
+    frame_box = labels.Box(0, 0, 200, 200)
+    dots = [labels.around(x, y, 4) for x in range(26, 80, 12) for y in (38, 50, 62)]
+    box, far = labels.place((20, 10), (50, 50), 5, dots, frame_box, (), [dots[7]], near=16)
+    assert far - 5 <= 16  # alone it would stand among them, without a line
+    box, far = labels.place((20, 10), (50, 50), 5, dots, frame_box, (), dots, near=16)
+    assert far - 5 > 16
+    assert labels.clear([box], dots)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Places that are tried across the axes, in each direction.
 _GRID = 48
 #: A label this far from its point gets a line to it.
-_FAR = 6.0
+_FAR = 4.0
 
 
 class Box(NamedTuple):
@@ -90,12 +90,13 @@ def crowding(boxes: Sequence[Box], taken: Sequence[Box]) -> NDArray[np.int_]:
 
 def place(
     size: tuple[float, float], at: tuple[float, float], reach: float, taken: Sequence[Box],
-    frame: Box, uncrossed: Sequence[Box] = (),
+    frame: Box, uncrossed: Sequence[Box] = (), markers: Sequence[Box] = (), near: float = _FAR,
 ) -> tuple[Box, float] | None:  # fmt: skip
     """The free rectangle of ``size`` nearest to ``at``, and its distance from that point.
 
-    ``reach`` is the radius of the marker there. A line to the rectangle crosses none of
-    ``uncrossed``.
+    ``reach`` is the radius of the marker there. Farther than ``near`` from it a label gets a line,
+    which crosses none of ``uncrossed``; nearer it has none, and must be clearly farther from all
+    other ``markers``, or it would seem to be the name of one of those.
     """
     width, height = size
     free_x, free_y = frame.right - frame.left - width, frame.top - frame.bottom - height
@@ -108,12 +109,24 @@ def place(
     boxes = [Box(x, y, x + width, y + height) for x in lefts for y in bottoms]
     boxes = [box for box in boxes if box.inside(frame)]
     free = crowding(boxes, taken) == 0
+    others = [marker for marker in markers if math.dist(_middle(marker), at) > 0.5]
     far = [_distance(box, at) for box in boxes]
     for index in sorted(np.flatnonzero(free), key=lambda i: far[i]):
-        middle = _middle(boxes[index])
-        if far[index] <= reach + _FAR or clear(along(at, middle), uncrossed):
-            return boxes[index], far[index]
+        box, gap = boxes[index], far[index] - reach
+        if gap <= near:
+            found = all(_apart(box, other) >= max(gap, 0.0) + near / 3 for other in others)
+        else:
+            found = clear(along(at, _middle(box)), uncrossed)
+        if found:
+            return box, far[index]
     return None
+
+
+def _apart(one: Box, other: Box) -> float:
+    """Distance between two rectangles, 0 where they meet."""
+    dx = max(one.left - other.right, 0.0, other.left - one.right)
+    dy = max(one.bottom - other.top, 0.0, other.bottom - one.top)
+    return math.hypot(dx, dy)
 
 
 def _distance(box: Box, at: tuple[float, float]) -> float:
@@ -155,11 +168,12 @@ def measure(axes: Axes, text: str, size: float) -> tuple[float, float]:
 def annotate(
     axes: Axes, wishes: Sequence[Wish], taken: list[Box], look: Theme, size: float = 6.0,
     colour: str | None = None, farthest: float = 80.0, texts: Sequence[Box] = (),
+    markers: Sequence[Box] = (),
 ) -> list[str]:  # fmt: skip
     """Write the labels that find a place, most important first; returns their texts.
 
     What they take is added to ``taken``. ``farthest`` is in points. A line to a label crosses none
-    of ``texts`` nor of the labels.
+    of ``texts`` nor of the labels; a label without a line is closest to its own of ``markers``.
     """
     frame, unit, _ = frame_of(axes)
     back = axes.transData.inverted().transform
@@ -169,7 +183,8 @@ def annotate(
         x, y = (float(value) for value in axes.transData.transform((wish.x, wish.y)))
         width, height = measure(axes, wish.text, size)
         reach = (wish.radius + 1.0) * unit
-        found = place((width + 2 * unit, height + unit), (x, y), reach, taken, frame, uncrossed)
+        room = (width + 2 * unit, height + unit)
+        found = place(room, (x, y), reach, taken, frame, uncrossed, markers, _FAR * unit)
         if found is None or found[1] > reach + farthest * unit:
             continue
         box, distance = found

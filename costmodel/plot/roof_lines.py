@@ -71,7 +71,9 @@ def write(axes: Axes, panel: Mapping[str, Any], taken: list[Box], look: Theme) -
         Wish(ridge["intensity"], ridge["flops_per_s"], f"{ridge['intensity']:.3g}", 1.5)
         for ridge in sorted(_ridges(panel), key=lambda ridge: not ridge["own"])
     ]
-    annotate(axes, wishes, taken, look, 5.4, look.faint, 10.0)
+    at = [axes.transData.transform((wish.x, wish.y)) for wish in wishes]
+    dots = [around(float(x), float(y), 1.0) for x, y in at]
+    annotate(axes, wishes, taken, look, 5.4, look.faint, 24.0, taken[before:], dots)
     return taken[before:]
 
 

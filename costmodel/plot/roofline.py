@@ -208,7 +208,8 @@ def _limits(axes: Axes, group: Sequence[Mapping[str, Any]]) -> float:
     tops = [roof["flops_per_s"] for roof in group[0]["roofs"]["compute"]]
     axes.set_xlim(min([*xs, min(ridges) / 8]) / 1.8, max([*xs, *ridges]) * 8)
     bottom = min([*ys, min(tops) / 100]) / 2.5
-    axes.set_ylim(bottom, max([*ys, *tops]) * 3)
+    top = max([*ys, *tops])
+    axes.set_ylim(bottom, top * max(3.0, (top / bottom) ** 0.09))  # a text fits above the roof
     return max(
         float(sum(point["share"] for point in panel["points"] if point["flops_per_s"] < bottom))
         for panel in group
@@ -221,11 +222,13 @@ def _label(axes: Axes, group: Sequence[Mapping[str, Any]], look: style.Theme, mo
     to = axes.transData.transform
     taken = roof_lines.taken_by(axes, group[0])
     found = []
+    markers: list[labels.Box] = []
     for panel in group:
         for point in panel["points"]:
             radius = math.sqrt(_area(point["share"]) / math.pi)
             x, y = to((point["intensity"], point["flops_per_s"]))
             taken.append(labels.around(float(x), float(y), 0.8 * radius * unit))
+            markers.append(taken[-1])
             found.append((point, radius))
         if panel["network"]:
             whole = panel["network"]
@@ -244,7 +247,7 @@ def _label(axes: Axes, group: Sequence[Mapping[str, Any]], look: style.Theme, mo
         for point, radius in found[:most]
         if point["share"] >= _SHARE
     ]  # fmt: skip
-    labels.annotate(axes, wishes, taken, look, texts=texts)
+    labels.annotate(axes, wishes, taken, look, texts=texts, markers=markers)
 
 
 def _legend(
