@@ -240,6 +240,13 @@ def test_the_table_says_which_op_is_wrong_and_goes_to_a_file(nets):
     assert "paired one by one" not in text
 
 
+def test_a_file_that_cannot_be_written_leaves_the_result_on_stdout(nets):
+    result = run("--measure", f"{nets}:Net", *SHORT, "-o", "nowhere/out.txt")
+    assert result.exit_code == 2
+    assert "cannot write nowhere/out.txt" in result.stderr
+    assert "Ops mispredicted most" in result.stdout
+
+
 def test_an_op_that_runs_once_only_is_told_from_those_that_run_every_time(nets):
     result = run("--measure", f"{nets}:FirstRunOnly", *SHORT, "--format", "json")
     assert result.exit_code == 0, result.stderr

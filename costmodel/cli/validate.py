@@ -167,8 +167,13 @@ def _put(
         text = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
     if output is None:
         click.echo(text, nl=False)
-    else:
+        return
+    try:
         write_atomic(output, text)
+    except CostModelError:
+        if networks is not None:  # what was measured is not to be lost
+            click.echo(text, nl=False)
+        raise
 
 
 def _render(found: Validation, networks: Sequence[Network] | None, console: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -171,7 +172,7 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
 def _title(network: Network, row: OpTime, several: bool) -> str:
     """The op, its name cut at the front, after its network where there is more than one."""
     run = network.predicted.row.run
-    model = (run.model.partition(":")[2] or run.model)[:16]
+    model = (run.model.partition(":")[2] or Path(run.model).stem)[:16]
     batch = f" ×{run.batch}" if run.batch > 1 else ""
     where = f"{model}{batch}: " if several else ""
     room = _WIDE - len(where)
