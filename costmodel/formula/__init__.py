@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from costmodel.errors import CostModelError
+from costmodel.formula.costs import Costs, FormulaRow, from_table
 from costmodel.formula.problem import Problem
-from costmodel.formula.result import Costs, Formula, FormulaRow, from_table
+from costmodel.formula.result import Formula, make
 
 
 def formula(
@@ -58,30 +59,6 @@ def solve(problem: Problem) -> Formula:
         return settle(fit.fit(problem, hints, refused))
     rows, unsupported = from_table(derived.table)
     return settle(make(problem, rows, unsupported, derived.domain, derived.fixed, derived.notes))
-
-
-def make(
-    problem: Problem,
-    rows: tuple[FormulaRow, ...],
-    unsupported: tuple[str, ...],
-    domain: tuple[Any, ...],
-    fixed: Mapping[str, int],
-    notes: tuple[str, ...],
-    method: str = "traced on symbols",
-) -> Formula:
-    """A formula in the symbols of ``problem`` that were not fixed."""
-    return Formula(
-        target=problem.text,
-        sizes=tuple(n for n in problem.sizes if n not in fixed),
-        arguments=tuple(n for n in problem.arguments if n not in fixed),
-        rows=rows,
-        domain=domain,
-        meanings={n: m for n, m in problem.meanings.items() if n not in fixed},
-        fixed=dict(fixed),
-        notes=notes,
-        unsupported=unsupported,
-        method=method,
-    )
 
 
 __all__ = ["Costs", "Formula", "FormulaRow", "formula", "solve"]

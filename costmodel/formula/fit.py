@@ -22,9 +22,10 @@ from sympy.polys.matrices.exceptions import DMNonInvertibleMatrixError
 
 from costmodel.errors import CostModelError
 from costmodel.formula import build, domain
+from costmodel.formula.costs import STORED, Costs, FormulaRow, from_table, total
 from costmodel.formula.layout import starred
 from costmodel.formula.problem import Problem, Values, point
-from costmodel.formula.result import STORED, Costs, Formula, FormulaRow, from_table, total
+from costmodel.formula.result import Formula, make
 from costmodel.ir import symbol
 
 #: Exponents to try for one symbol, simplest first.
@@ -105,8 +106,6 @@ def fit(problem: Problem, hints: Values, refused: build.Refused) -> Formula:
             )
         )
         rows.append(FormulaRow(row.name, row.op, row.module, row.family, costs))
-    from costmodel.formula import make
-
     where = f"{len(points)} traces, checked at {len(checks)} others"
     note = f"{', '.join(fitted)} fitted exactly from {where}: {refused.why}"
     limits = (*_traced_domain(traces), *_divisors(traces), *_from_two(traces, expressions))

@@ -9,7 +9,8 @@ from typing import Any
 
 import sympy
 
-from costmodel.formula.result import Costs, Formula
+from costmodel.formula.costs import Costs
+from costmodel.formula.result import Formula
 from costmodel.formula.tree import Product, build, denominator
 from costmodel.formula.wording import division
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from costmodel.formula.result import STORED, Formula
+from costmodel.formula.costs import STORED
 from costmodel.formula.wording import division
+
+if TYPE_CHECKING:
+    from costmodel.formula.result import Formula
 
 _ROUNDED = (sympy.floor, sympy.ceiling, sympy.Mod)
 _MOST_PARITIES = 3
