@@ -2,8 +2,9 @@
 
     python benchmarks/accuracy.py [--data ../shared/data] [--jobs 2] [--residuals] [FILE ...]
 
-``--residuals`` also writes ``costmodel/machine/residuals.yaml``, from which intervals are made; the
-report's coverage is that of the new file, each device held out.
+``--residuals`` also writes ``costmodel/machine/residuals.yaml``, from which intervals are made
+(devices that are not scored now keep their entries); the report's coverage is that of the new file,
+each device held out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from costmodel.validate import TIERS, Choice, Group, validate
 from costmodel.validate.report import error_of, percent, worst
 from costmodel.validate.runs import Skipped
 from costmodel.validate.score import score
-from costmodel.validate.spread import dump, residuals
+from costmodel.validate.spread import dump, merged, residuals
 from costmodel.validate.tiers import with_intervals
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,7 +72,8 @@ def main() -> None:
         sys.exit(f"no measured runs under {data}; name a folder with --data")
     files = [scored(path, arguments.jobs) for path in paths]
     if arguments.residuals:
-        document = residuals(group for file in files for group in file.groups)
+        found = residuals(group for file in files for group in file.groups)
+        document = merged(found, intervals.document())
         write_atomic(intervals.FILE, dump(document))
         intervals.document.cache_clear()
         files = [replace(f, groups=tuple(map(renewed, f.groups))) for f in files]

@@ -15,11 +15,14 @@ import argparse
 import csv
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from costmodel.files import write_atomic
 from costmodel.hardware import load_profile
-from costmodel.validate import Group, validate
+from costmodel.machine import residuals as intervals
+from costmodel.validate import Group, Validation, validate
+from costmodel.validate.spread import dump, merged, residuals
 
 REPORT = Path(__file__).with_name("host.md")
 HEAD = """\
@@ -43,16 +46,39 @@ def main() -> None:
     parser.add_argument("profile")
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--residuals", metavar="DEVICE",
+                        help="also make intervals of calibrated hosts from the errors")  # fmt: skip
     parser.add_argument("--notes", help="a file whose text is put at the end")
     parser.add_argument("-o", "--output", default=str(REPORT))
     arguments = parser.parse_args()
-    lines = list(report(arguments.profile, arguments.runs, arguments.jobs))
+    found, _ = validate(
+        arguments.runs, tiers=("none", "one"), hw=arguments.profile, jobs=arguments.jobs
+    )
+    lines = list(report(found, arguments.profile, arguments.runs))
+    if arguments.residuals:
+        keep_residuals(found, arguments.residuals)
     if arguments.notes:
         lines += ["", Path(arguments.notes).read_text().rstrip()]
     write_atomic(arguments.output, "\n".join(lines) + "\n")
 
 
-def report(profile: str, runs: Sequence[str], jobs: int) -> Iterator[str]:
+def keep_residuals(found: Validation, device: str) -> None:
+    """Put the zero-shot errors into ``residuals.yaml`` under the tier ``microbenchmarks``."""
+    document = residuals(
+        replace(group, tier="microbenchmarks")
+        for group in found.groups
+        if group.tier == "datasheet"
+    )
+    for tiers in document["blocks"].values():
+        for tier, devices in tiers.items():
+            (entry,) = devices.values()
+            tiers[tier] = {device: entry}
+    known = intervals.document()
+    document["unseen_device_factor"] = known["unseen_device_factor"]
+    write_atomic(intervals.FILE, dump(merged(document, known)))
+
+
+def report(found: Validation, profile: str, runs: Sequence[str]) -> Iterator[str]:
     """The lines of ``host.md``."""
     known = load_profile(Path(profile))
     measured = known.measured
@@ -61,7 +87,6 @@ def report(profile: str, runs: Sequence[str], jobs: int) -> Iterator[str]:
         date=measured.date if measured else "no date", runs="`, `".join(Path(r).name for r in runs),
     )  # fmt: skip
     spreads = {key: value for path in runs for key, value in spread_of(path).items()}
-    found, _ = validate(runs, tiers=("none", "one"), hw=profile, jobs=jobs)
     cold = [group for group in found.groups if group.tier == "datasheet"]
     warm = {_name(g): g for g in found.groups if g.tier == "one-network"}
     for group in cold:

@@ -122,14 +122,15 @@ def _fitted_here(chosen: Setting) -> bool:
 def _microbenchmarked(chosen: Setting) -> Residual:
     """The interval of a prediction from constants that were measured on the device.
 
-    Without residuals of its own it is as wide as of the execution on devices never seen.
+    Without residuals of its own it is as wide as the errors were on machines that were calibrated
+    in this way and then ran networks.
     """
     measured, spread = chosen.profile.measured, chosen.measured_spread
     assert measured is not None
     text = f"microbenchmarks on this machine, {measured.date}"
     if spread is not None:
         return Residual(min(spread.low, 1.0), max(spread.high, 1.0), COVERAGE, text)
-    usual = residual_of(chosen)
+    usual = residual_of(chosen, "microbenchmarks")
     return replace(usual, validated=f"{text}; interval {usual.validated}")
 
 

@@ -2,7 +2,8 @@
 
 ``residuals.yaml`` is written by ``benchmarks/accuracy.py`` from measured runs: per machine model
 and tier, for each device the quantiles of log(measured/predicted), every row of it predicted as
-the tier says (never seen; one network seen; other families seen). A device that is not in the file
+the tier says (never seen; one network seen; other families seen; microbenchmarks alone, by
+``benchmarks/host_accuracy.py``). A device that is not in the file
 gets the mixture over the devices that are, widened by a factor under which intervals held the
 share of runs that they claim on devices left out. A machine model without runs takes the mixture
 of its engine kind, and where there is none the widest interval; both say so.

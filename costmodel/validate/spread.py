@@ -46,6 +46,21 @@ def residuals(groups: Iterable[Group]) -> dict[str, Any]:
     }
 
 
+def merged(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """``new`` with the devices of ``old`` that were not scored this time."""
+    blocks = {
+        block: {
+            tier: {
+                **old["blocks"].get(block, {}).get(tier, {}),
+                **new["blocks"].get(block, {}).get(tier, {}),
+            }
+            for tier in {**old["blocks"].get(block, {}), **new["blocks"].get(block, {})}
+        }
+        for block in {**old["blocks"], **new["blocks"]}
+    }
+    return {**new, "blocks": blocks}
+
+
 def _entry(logs: Sequence[float]) -> dict[str, Any]:
     quantiles = np.quantile(logs, LEVELS)
     return {"rows": len(logs), "quantiles": [round(float(value), 4) for value in quantiles]}
