@@ -14,7 +14,11 @@ from typing import Any
 
 from costmodel import rules
 from costmodel.measure.job import Job
-from costmodel.measure.timing import Call, time_calls, wall_clock
+from costmodel.measure.timing import Call, time_calls
+
+#: Calls under one start of the profiler that are kept.
+TOGETHER = 4
+_CALL = "costmodel.call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,44 +48,55 @@ def profile(job: Job) -> list[tuple[str, float, float]]:
     from costmodel.measure.weights import materialise
 
     model, inputs = materialise(job.target, job.inputs, job.batch)
-    runs: list[list[OpRun]] = []
+    batches: list[list[list[OpRun]]] = []
 
     def clock(call: Call) -> float:
-        call()  # reading the profiler's events has emptied the caches
-        seconds, ops = profiled(call)
-        runs.append(ops)
-        return seconds
+        batches.append(profiled(call))
+        return statistics.median(map(seconds_of, batches[-1]))
 
     with prepare(
         job.execution, model, inputs, threads=job.threads, dtype=job.dtype, layout=job.layout
     ) as prepared:
-        timing = time_calls(prepared.run, min_seconds=job.seconds, clock=clock,
-                            max_seconds=max(10.0, 4 * job.seconds))  # fmt: skip
-    return [(op.name, op.seconds, op.before_s) for op in medians(runs[-timing.runs :])]
+        timing = time_calls(
+            prepared.run, min_seconds=job.seconds / (1 + TOGETHER), min_runs=3, clock=clock,
+            max_seconds=max(10.0, 4 * job.seconds),
+        )  # fmt: skip
+    runs = [run for batch in batches[-timing.runs :] for run in batch]
+    return [(op.name, op.seconds, op.before_s) for op in medians(runs)]
 
 
-def profiled(call: Call) -> tuple[float, list[OpRun]]:
-    """Seconds of a call under the profiler, and its ops; their times add up to those seconds."""
+def profiled(call: Call) -> list[list[OpRun]]:
+    """The ops of `TOGETHER` calls under the profiler, after one that is not kept.
+
+    Starting the profiler and reading its events empties the caches, which the first call refills.
+    """
     import torch
 
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        seconds = wall_clock(call)
+        for _ in range(1 + TOGETHER):
+            with torch.profiler.record_function(_CALL):
+                call()
     events: Any = profiler.events()
-    roots = [event for event in events if event.cpu_parent is None]
-    # Threads that an op starts may call ops of their own; the first one is the caller's.
-    main = min(roots, key=_start).thread if roots else 0
-    found = list(_known(event for event in roots if event.thread == main))
-    if not found:
-        return seconds, []
-    spent = (found[-1].time_range.end - _start(found[0])) * 1e-6
+    return [_ops(event) for event in sorted(events, key=_start) if event.name == _CALL][1:]
+
+
+def seconds_of(run: Sequence[OpRun]) -> float:
+    """What a run took; zero if it was of no op."""
+    return sum(op.seconds + op.before_s for op in run)
+
+
+def _ops(call: Any) -> list[OpRun]:
+    """The ops of one call. What the host does after the last op is counted before the first."""
+    found = list(_known(call.cpu_children))
     ops: list[OpRun] = []
-    end = _start(found[0]) - max(seconds - spent, 0.0) * 1e6
+    end = _start(call)
+    if found:
+        end -= call.time_range.end - found[-1].time_range.end
     for event in found:
-        name = _name(event)
-        took, before = event.time_range.elapsed_us(), _start(event) - end
-        ops.append(OpRun(name, took * 1e-6, max(before, 0.0) * 1e-6))
+        before, took = _start(event) - end, event.time_range.elapsed_us()
+        ops.append(OpRun(_name(event), took * 1e-6, max(before, 0.0) * 1e-6))
         end = event.time_range.end
-    return seconds, ops
+    return ops
 
 
 def medians(runs: Sequence[Sequence[OpRun]]) -> list[OpRun]:
