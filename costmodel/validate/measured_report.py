@@ -170,10 +170,10 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
 
 
 def _title(network: Network, row: OpTime, several: bool) -> str:
-    """The op, its name cut at the front, after its network where there is more than one."""
+    """The op, its name cut at the front; its network before it where there is more than one."""
     run = network.predicted.row.run
-    model = (run.model.partition(":")[2] or Path(run.model).stem)[:16]
-    batch = f" ×{run.batch}" if run.batch > 1 else ""
-    where = f"{model}{batch}: " if several else ""
-    room = _WIDE - len(where)
-    return where + (row.name if len(row.name) <= room else f"…{row.name[1 - room :]}")
+    model = run.model.partition(":")[2] or Path(run.model).stem
+    where = f"{model[: _WIDE - 8]}{f' ×{run.batch}' if run.batch > 1 else ''}:" if several else ""
+    op = row.name if len(row.name) < _WIDE else f"…{row.name[2 - _WIDE :]}"
+    whole = f"{where} {op}".lstrip()
+    return whole if len(whole) <= _WIDE else f"{where}\n {op}"
