@@ -69,8 +69,9 @@ def draw(shown: Mapping[str, Any], *, columns: style.Columns = "two", dark: bool
         points = [{**p, "cost": times * p["cost"]} for p in shown["points"]]
         best = sorted((p for p in points if p["pareto"]), key=lambda p: p["cost"])
         rest = [p for p in points if not p["pareto"]]
-        axes.plot([p["cost"] for p in rest], [p["value"] for p in rest], "o", ms=2.5,
-                  color=look.faint, alpha=0.6, mew=0, label="dominated")  # fmt: skip
+        if rest:
+            axes.plot([p["cost"] for p in rest], [p["value"] for p in rest], "o", ms=2.5,
+                      color=look.faint, alpha=0.6, mew=0, label="dominated")  # fmt: skip
         kind = style.CLASSES["depthwise"]
         axes.step([p["cost"] for p in best], [p["value"] for p in best], where="post",
                   color=kind.colour, lw=0.9)  # fmt: skip
@@ -78,6 +79,7 @@ def draw(shown: Mapping[str, Any], *, columns: style.Columns = "two", dark: bool
                   color=kind.colour, mec=look.ink, mew=0.4, label="Pareto front")  # fmt: skip
         axes.set(xscale="log", xlabel=_WORDS.get(shown["cost"], shown["cost"]),
                  ylabel=_WORDS.get(shown["value"], shown["value"]))  # fmt: skip
+        style.plain_ticks(axes.xaxis)
         axes.margins(0.08)
         style.grid(axes)
         axes.legend(loc="lower right")

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from costmodel.errors import CostModelError
 from costmodel.files import write_atomic
+from costmodel.plot.names import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Columns = Literal["one", "two"]
@@ -149,3 +151,15 @@ def encode(picture: Figure, form: str) -> bytes:
 def save(picture: Figure, path: str | Path) -> None:
     """Write the picture to ``path`` in the format of its suffix, whole or not at all."""
     write_atomic(path, encode(picture, suffix(path)))
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Numbers as people say them (400 M, not 4 x 10^8) at the ticks of a logarithmic axis."""
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    class Plain(LogFormatterSciNotation):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return short(x).strip() if super().__call__(x, pos) else ""
+
+    axis.set_major_formatter(Plain(labelOnlyBase=False))
+    axis.set_minor_formatter(Plain(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
