@@ -26,6 +26,7 @@ from costmodel.formula.costs import STORED, Costs, FormulaRow, from_table, total
 from costmodel.formula.layout import starred
 from costmodel.formula.problem import Problem, Values, point
 from costmodel.formula.result import Formula, make
+from costmodel.formula.wording import division
 from costmodel.ir import symbol
 
 #: Exponents to try for one symbol, simplest first.
@@ -47,6 +48,7 @@ class _Traces:
 
     def __post_init__(self) -> None:
         self.samples: dict[tuple[int, ...], Sample | None] = {}
+        self.facts: dict[tuple[int, ...], set[tuple[Any, Any]]] = {}
         self.rows: dict[str, FormulaRow] = {}
         self.why = ""
         self.unsupported: tuple[str, ...] = ()
@@ -63,16 +65,21 @@ class _Traces:
         kept = build.restrict(self.problem, chosen)
         rest = {name: self.hints[name] for name in kept.symbols}
         try:
-            table = build.attempt(kept, rest, {})[0] if rest else kept.table(chosen)
+            table, guards = build.attempt(kept, rest, {}) if rest else (kept.table(chosen), ())
         except (build.Refused, CostModelError) as error:
             self.why = getattr(error, "why", str(error))
             return None
         rows, self.unsupported = from_table(table)
+        # ⌊256/h⌋ is 256/h where the trace found that h divides 256: only then it varies with 256.
+        facts = {fact for fact in map(division, guards) if fact is not None}
+        self.facts[tuple(chosen.values())] = facts
+        exact = {sympy.floor(top / bottom): top / bottom for top, bottom in facts}
         sample: Sample = {}
         for name, group in _aligned(rows).items():
             self.rows.setdefault(name, group)
             for field in STORED:
-                parts = sympy.expand(getattr(group.costs, field)).as_coefficients_dict()
+                count = getattr(group.costs, field).xreplace(exact)
+                parts = sympy.expand(count).as_coefficients_dict()
                 for monomial, coefficient in parts.items():
                     if coefficient:
                         sample[name, field, monomial] = coefficient
@@ -108,7 +115,9 @@ def fit(problem: Problem, hints: Values, refused: build.Refused) -> Formula:
         rows.append(FormulaRow(row.name, row.op, row.module, row.family, costs))
     where = f"{len(points)} traces, checked at {len(checks)} others"
     note = f"{', '.join(fitted)} fitted exactly from {where}: {refused.why}"
-    limits = (*_traced_domain(traces), *_divisors(traces), *_from_two(traces, expressions))
+    traced = _traced_domain(traces)
+    limits = (*traced, *_unlike(traces, traced, expressions), *_divisors(traces),
+              *_from_two(traces, expressions))  # fmt: skip
     notes = (note, *build.fixed_note(refused.fixed, "at no other size does it run"))
     formula = make(
         asked, tuple(rows), traces.unsupported, limits, refused.fixed, notes, "fitted exactly"
@@ -301,11 +310,22 @@ def _traced_domain(traces: _Traces) -> tuple[Any, ...]:
     hints = {name: traces.hints[name] for name in kept.symbols}
     table, guards = build.attempt(kept, hints, {})
     try:
-        return domain.find(kept, table, guards, hints)
+        found = domain.find(kept, table, guards, hints)
+        return tuple(_in_fitted(traces, relation) for relation in found)
     except domain.Mismatch as wrong:
         raise CostModelError(
             f"no formula for {traces.problem.text}: at {point(wrong.at)} {wrong.why}"
         ) from wrong
+
+
+def _in_fitted(traces: _Traces, relation: Any) -> Any:
+    """``h divides d`` for ``h divides 256``, if every trace found it of its own value of d."""
+    fact = division(relation)
+    if fact is not None and fact[0].is_Integer:
+        for at, name in enumerate(traces.fitted):
+            if all((sympy.Integer(p[at]), fact[1]) in known for p, known in traces.facts.items()):
+                return sympy.Eq(sympy.Mod(symbol(name), fact[1]), 0)
+    return relation
 
 
 def _verify(problem: Problem, formula: Formula) -> None:
@@ -339,6 +359,22 @@ def _divisors(traces: _Traces) -> list[Any]:
         if any(p[i] % p[j] for p in failed) and not any(p[i] % p[j] for p in ran):
             a, b = symbol(traces.fitted[i]), symbol(traces.fitted[j])
             found.append(sympy.Eq(sympy.Mod(a, b), 0))
+    return found
+
+
+def _unlike(traces: _Traces, relations: Sequence[Any], expressions: Mapping[Key, Any]) -> list[Any]:
+    """``d ≠ h`` where h divides d and a trace at d = h disagrees or is refused.
+
+    Parts of size 1 lie in memory as the whole does, so that a copy may be none.
+    """
+    found = []
+    for fact in map(division, relations):
+        if fact is None or str(fact[0]) not in traces.fitted or not fact[1].is_Symbol:
+            continue
+        values = {**traces.hints, str(fact[0]): traces.hints[str(fact[1])]}
+        sample = traces.at(values)
+        if sample is None or _disagrees(expressions, sample, values) is not None:
+            found.append(sympy.Ne(*fact))
     return found
 
 
