@@ -45,6 +45,9 @@ GRAIN = 4096
 #: PyTorch leaves convolutions of a single image with fewer input elements to its own loops.
 _SMALL = 20480
 _FRAMEWORK = ("eager", "compiled")
+#: Kernels of oneDNN; the gradients of a convolution are products without extents of their own.
+_GRADIENTS = "matrix"
+_LIBRARY = ("conv", "depthwise", _GRADIENTS)
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def evaluate(run: Features, machine: Machine, constants: Mapping[str, float]) ->
     own = _own_loops(run, machine)
     compute = _compute_seconds(run, machine, constants, own)
     memory, level = _memory_seconds(run, machine, constants, own)
-    library = np.isin(run.kind, ("conv", "depthwise")) & ~own
+    library = np.isin(run.kind, _LIBRARY) & ~own
     prepared = np.isin(run.family, _PREPARED) | (np.isin(run.kind, tuple(_EFFICIENCY)) & ~library)
     busy_threads = np.minimum(1.0, run.written / 4 / (GRAIN * machine.threads))
     overhead = 1e-6 * (
@@ -149,13 +152,16 @@ def _compute_seconds(
         if kind in ("attention", "gemm"):
             epilogue = run.groups * constants["block_us"] * 1e-6 / machine.threads
         seconds[rows] = ((2 * whole / share + 2 * run.ops) / rate + epilogue)[rows]
+    slower = constants["convolution_efficiency"] * constants["backward_efficiency"]
+    gradients = run.kind == _GRADIENTS
+    seconds[gradients] = (2 * run.macs / slower / rate)[gradients]
     return seconds
 
 
 def _memory_seconds(
     run: Features, machine: Machine, constants: Mapping[str, float], own: Mask
 ) -> tuple[Array, tuple[str, ...]]:
-    packed = np.isin(run.kind, ("conv", "depthwise")) & ~own
+    packed = np.isin(run.kind, _LIBRARY) & ~own
     copied = np.where(packed, constants["reorder_passes"], 0.0)
     repacked = np.where(packed, constants["repack_passes"], 0.0)
     # A weight comes back after everything else of a run; what is written took the place of what

@@ -106,10 +106,10 @@ def timed(
         torch.manual_seed(0)
         model, x = benchmark.build().eval(), torch.randn(benchmark.shape)
         try:
-            with prepare(runtime, model, (x,), threads=threads) as ready:
+            with prepare(runtime, model, (x,), threads=threads, mode=benchmark.mode) as ready:
                 warm = time_calls(ready.run, min_seconds=_SAMPLED, max_seconds=_SLOWEST)
                 found = [Timed(benchmark, ready.threads, warm.median_s)]
-                if warm.median_s > _SHORTEST:
+                if warm.median_s > _SHORTEST and benchmark.mode == "eval":
                     cold = time_calls(ready.run, min_seconds=_SAMPLED, max_seconds=_SLOWEST,
                                       clock=cold_clock)  # fmt: skip
                     found.append(Timed(benchmark, ready.threads, cold.median_s, cold=True))
@@ -145,7 +145,7 @@ def rows_of(profile: Profile, runtime: str, points: Sequence[Timed]) -> list[Row
         if benchmark.name not in tables:
             with torch.device("meta"):
                 model, x = benchmark.build().eval(), torch.empty(benchmark.shape)
-                tables[benchmark.name] = cost(trace(model, x))
+                tables[benchmark.name] = cost(trace(model, x, mode=benchmark.mode))
         table = tables[benchmark.name]
         kernels = tuple(kernels_of(table.rows, runtime, chosen.format))
         kernels += (_REST,) if point.cold else ()

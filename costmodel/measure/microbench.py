@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Microbenchmark:
-    """A chain of layers by name, and the shape that goes in (batch included)."""
+    """A chain of layers by name, and the shape that goes in (batch included).
+
+    ``mode`` is that of the run: ``train`` is a training step, forward, backward and update.
+    """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     build: Callable[[], nn.Module]
+    mode: Literal["eval", "train"] = "eval"
 
 
 def microbenchmarks() -> tuple[Microbenchmark, ...]:
@@ -48,6 +52,7 @@ def _all() -> Iterator[Microbenchmark]:
     yield from _movement()
     yield from _pooling()
     yield from _small()
+    yield from _training()
 
 
 def _pointwise() -> Iterator[Microbenchmark]:
@@ -301,3 +306,17 @@ def _small() -> Iterator[Microbenchmark]:
     yield Microbenchmark("small batch norm", "small", tiny, _norms(16))
     yield Microbenchmark("small layer norm", "small", (1, 4, 64), _layer_norms(64))
     yield Microbenchmark("squeeze-and-excite 96 on 1x1", "small", (1, 96, 1, 1), _pairs(96, 24))
+
+
+def _training() -> Iterator[Microbenchmark]:
+    """Steps whose gradients are convolutions of other shapes than any forward pass has."""
+    for batch, channels, size, window in ((8, 64, 56, 3), (8, 256, 14, 3), (1, 128, 28, 3)):
+        yield Microbenchmark(
+            f"training step, conv {window}x{window} {channels}, {batch} x {size}x{size}",
+            "training", (batch, channels, size, size), _same(channels, window, 1, 3), "train",
+        )  # fmt: skip
+    for batch, narrow, wide, size in ((8, 24, 144, 28), (8, 96, 576, 14)):
+        yield Microbenchmark(
+            f"training step, conv 1x1 {narrow}-{wide}, {batch} x {size}x{size}",
+            "training", (batch, narrow, size, size), _pairs(narrow, wide), "train",
+        )  # fmt: skip
