@@ -204,6 +204,13 @@ def test_a_released_family_can_be_searched(monkeypatch):
     assert found["search"]["macs"][0]["macs"] == pytest.approx(2, abs=0.4)
 
 
+def test_constants_given_beside_a_family_are_checked():
+    """1.3 · 1.2² · 1.2² = 2.695680; EfficientNet's own, 1.2 · 1.1² · 1.15² = 1.92027."""
+    wrong = run("--family", "resnet", "--alpha", "1.3", "--beta", "1.2", "--gamma", "1.2")
+    assert "2.6957, NOT close to 2" in wrong.output
+    assert wrong.exit_code == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -6,8 +6,10 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import click
+from click.core import ParameterSource
 
 from costmodel.errors import CostModelError
 from costmodel.files import write_atomic
@@ -58,7 +60,8 @@ def scale(
     """Show how cost grows in depth, width and resolution.
 
     TARGET makes networks from multipliers: FILE.py:NAME(depth=…, width=…). Exits with 1 when
-    alpha·beta²·gamma² is more than 5 % from 2.
+    alpha·beta²·gamma² is more than 5 % from 2; with --family, other constants than the family's
+    own are checked against its networks.
     """
     if (target is None) == (family is None):
         raise CostModelError("give a TARGET with depth and width multipliers, or --family NAME")
@@ -72,6 +75,8 @@ def scale(
         if target is None:
             networks = scaling.builder_of(str(family)) if searching else None
             found = scaling.scale_released(str(family), hw, say)
+            if _given(ctx, "alpha", "beta", "gamma"):
+                found = replace(found, constants=scaling.Constants(alpha, beta, gamma))
         else:
             networks = scaling.Family(target, size, channels, depth_argument, width_argument)
             constants = scaling.Constants(alpha, beta, gamma)
@@ -101,6 +106,11 @@ def scale(
             err=True,
         )
         ctx.exit(1)
+
+
+def _given(ctx: click.Context, *names: str) -> bool:
+    """Whether any of the options stands in the command, rather than its default."""
+    return any(ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names)
 
 
 @contextlib.contextmanager
