@@ -1,0 +1,105 @@
+"""The x86 machine model: what each of its mechanisms adds, against sums worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from costmodel.execution.kernel import Access, Kernel
+from costmodel.machine import x86
+from costmodel.machine.constants import constants_of, values_of
+from costmodel.rules.geometry import Geometry
+from costmodel.setting import setting
+
+#: Nothing costs anything but what a test turns on.
+FREE = {
+    name: {"us": 0.0, "ns": 0.0}.get(constant.unit, constant.value)
+    for name, constant in constants_of("x86/eager").items()
+} | {"exposed": 0.0, "reorder_passes": 0.0, "repack_passes": 0.0}
+
+
+def moved(nbytes: int = 4096, **changes: object) -> Kernel:
+    kernel = Kernel(
+        ("op",),
+        "",
+        "elementwise",
+        "vector",
+        "fp32",
+        0,
+        0,
+        (Access(1, nbytes),),
+        (Access(2, nbytes),),
+    )  # fmt: skip
+    return replace(kernel, **changes)
+
+
+def convolution(taps: tuple[int, int], size: int, channels: int = 64) -> Kernel:
+    m = size * size
+    k = channels * taps[0] * taps[1]
+    geometry = Geometry(
+        "conv", groups=1, m=m, n=channels, k=k, taps=taps, stride=(1, 1), spatial=(size, size)
+    )
+    return moved(geometry=geometry, macs=m * channels * k, unit="matrix", family="convolution")
+
+
+def overhead(kernel: Kernel, threads: int, **constants: float) -> float:
+    chosen = setting("epyc-genoa", execution="eager", threads=threads)
+    return float(x86.timer([kernel], chosen)({**FREE, **constants}).overhead[0])
+
+
+def latency(kernel: Kernel, threads: int = 1, **constants: float) -> float:
+    chosen = setting("epyc-genoa", execution="eager", threads=threads)
+    return float(x86.timer([kernel], chosen)({**FREE, **constants}).latency[0])
+
+
+@pytest.mark.parametrize(
+    ("taps", "size", "threads", "library"),
+    [
+        ((3, 3), 56, 1, True),  # 64 x 56 x 56 inputs: more than 20,480
+        ((3, 3), 14, 1, False),  # 64 x 14 x 14 = 12,544
+        ((1, 1), 56, 1, False),  # 1x1 on one thread
+        ((1, 1), 56, 2, True),
+        ((5, 5), 14, 1, True),  # windows beyond 3x3
+    ],
+)
+def test_pytorch_multiplies_small_convolutions_itself(
+    taps: tuple[int, int], size: int, threads: int, library: bool
+) -> None:
+    """As ``torch.profiler`` names them: mkldnn_convolution or _slow_conv2d_forward."""
+    found = overhead(convolution(taps, size), threads, convolution_us=40.0, product_us=5.0)
+    assert found == pytest.approx(40e-6 if library else 5e-6)
+
+
+def test_rows_of_a_norm_begin_one_by_one() -> None:
+    more = latency(moved(rows=1000), row_ns=50.0) - latency(moved(rows=0), row_ns=50.0)
+    assert 0 < more <= 50e-6 * (1 + 1e-9)
+
+
+def test_exponentials_take_cycles_by_vector() -> None:
+    """1,600 elements are 100 vectors of 16; at 20 cycles each and 3.7 GHz, 540 ns."""
+    slow = moved(ops=1600, transcendentals=1600)
+    found = latency(slow, transcendental_cycles=20.0)
+    assert found == pytest.approx(100 * 20 / 3.7e9, rel=1e-6)
+
+
+def test_a_bias_pass_of_gpu_libraries_takes_no_time() -> None:
+    chosen = setting("epyc-genoa", execution="eager", threads=1)
+    times = x86.timer([moved(inside=True, ops=1024)], chosen)(values_of("x86/eager"))
+    assert times.latency.tolist() == [0.0]
+
+
+def test_gradients_of_a_convolution_take_arithmetic() -> None:
+    macs = 10**9
+    gradients = moved(unit="matrix", macs=macs, family="backward")
+    at = {"convolution_efficiency": 0.5, "backward_efficiency": 0.8}
+    found = latency(gradients, **at)
+    assert found == pytest.approx(2 * macs / (0.5 * 0.8 * 32 * 3.7e9), rel=1e-3)
+
+
+def test_bytes_come_from_the_nearest_level_that_holds_them() -> None:
+    rates = {"l2_bytes_per_cycle": 20.0, "l3_bytes_per_cycle": 10.0, "core_gb_per_s": 10.0,
+             "stream_efficiency": 1.0, "l3_share": 1.0}  # fmt: skip
+    per_byte = [latency(moved(size), **rates) / size for size in (2**14, 2**22, 2**28)]
+    assert per_byte[0] < per_byte[1] < per_byte[2]
+    assert per_byte[2] == pytest.approx(2 / 10e9, rel=1e-2)
