@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Seconds that one microbenchmark is timed for, warm and cold, and that the slowest may take.
 _SAMPLED, _SLOWEST = 0.15, 1.0
-#: A shorter call is not timed cold: the framework's own code, evicted too, would be most of it.
-_SHORTEST = 2e-4
 #: Bytes that fill the caches of any processor, nearly.
 _FILLING = 48 * 2**20
 #: Constants can be told apart from this many points on.
@@ -109,7 +107,7 @@ def timed(
             with prepare(runtime, model, (x,), threads=threads, mode=benchmark.mode) as ready:
                 warm = time_calls(ready.run, min_seconds=_SAMPLED, max_seconds=_SLOWEST)
                 found = [Timed(benchmark, ready.threads, warm.median_s)]
-                if warm.median_s > _SHORTEST and benchmark.mode == "eval":
+                if benchmark.mode == "eval":
                     cold = time_calls(ready.run, min_seconds=_SAMPLED, max_seconds=_SLOWEST,
                                       clock=cold_clock)  # fmt: skip
                     found.append(Timed(benchmark, ready.threads, cold.median_s, cold=True))
