@@ -18,7 +18,7 @@ from costmodel.errors import CostModelError
 from costmodel.machine import constants, residuals
 from costmodel.roofline import predict
 from costmodel.setting import setting
-from costmodel.validate import TIERS, scored, fit
+from costmodel.validate import TIERS, fit, scored
 from costmodel.validate.baselines import k_macs, k_macs_activations
 from costmodel.validate.predict_rows import Row, Work, work_of
 from costmodel.validate.runs import Convolution, Run
