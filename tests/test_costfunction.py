@@ -309,3 +309,10 @@ def test_a_target_works_as_builder(tmp_path):
     )
     function = cm.cost_function(f"{file}:Net", {"width": (4, 8)})
     assert function(width=[4, 8]).macs.tolist() == [36 * 27 * 4, 36 * 27 * 8]
+
+
+def test_x86_latencies_are_refused_in_one_line():
+    with pytest.raises(
+        cm.CostModelError, match="no cost function gives latencies of i9-10940x:cpu"
+    ):
+        cost_function(Net, CHOICES, "1x3x{size}x{size}", hw="i9-10940x")

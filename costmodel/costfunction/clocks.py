@@ -48,7 +48,16 @@ class Clock(Protocol):
 
 
 def clock_of(chosen: Setting) -> Clock:
-    """The clock of a setting's engine."""
+    """The clock of a setting's engine.
+
+    Raises `CostModelError` for x86 CPUs, whose machine model ties every kernel to the whole run in
+    ways that no clock here follows.
+    """
+    if chosen.is_x86:
+        raise CostModelError(
+            f"no cost function gives latencies of {chosen.hw}, an x86 CPU; leave hw out for its "
+            "counts, or analyze the networks one by one"
+        )
     kind = chosen.profile.engines[chosen.engine].kind
     return CpuClock(chosen) if kind == "cpu" else Queue(chosen)
 
