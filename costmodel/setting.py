@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from costmodel.errors import CostModelError
-from costmodel.execution import engine_for, format_of, module_of
+from costmodel.execution import engine_for, format_of, module_of, runs_framework
 from costmodel.execution.formats import AMP
 from costmodel.hardware import resolve
 from costmodel.hardware.catalog import core
 from costmodel.hardware.schema import CpuEngine, GpuEngine, NpuEngine, Profile, Spread
 from costmodel.machine.constants import values_of
-
-#: Executions that run the framework itself, on whose host and libraries time depends.
-_FRAMEWORK = ("eager", "compiled")
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Setting:
         engine = self.profile.engines[self.engine]
         if self.is_x86:
             return f"x86/{self.execution}"
-        if self.execution in _FRAMEWORK and getattr(engine, "datacenter", False):
+        if runs_framework(self.execution) and getattr(engine, "datacenter", False):
             return f"server-gpu/{self.execution}"
         return f"{engine.kind}/{self.execution}"
 
@@ -66,9 +63,11 @@ class Setting:
         measured = self.profile.measured
         if measured is None:
             return {}
-        # A compiled network calls the same libraries as an eager one.
-        shared = measured.constants.get("eager", {}) if self._measured_as == "compiled" else {}
-        return measured.constants.get(self._measured_as, shared)
+        found = measured.constants.get(self._measured_as)
+        if found is None:
+            like = getattr(module_of(self.execution), "CALLS_LIBRARIES_OF", self.execution)
+            found = measured.constants.get(self._named(like), {})
+        return found
 
     @property
     def measured_spread(self) -> Spread | None:
@@ -78,8 +77,11 @@ class Setting:
 
     @property
     def _measured_as(self) -> str:
+        return self._named(self.execution)
+
+    def _named(self, execution: str) -> str:
         own = self.engine == self.profile.default.engine
-        return self.execution if own else f"{self.engine}/{self.execution}"
+        return execution if own else f"{self.engine}/{execution}"
 
     @property
     def format(self) -> str:

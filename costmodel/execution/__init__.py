@@ -42,6 +42,11 @@ def kernels_of(rows: Sequence[Row], execution: str, dtype: str) -> list[Kernel]:
     return found
 
 
+def runs_framework(execution: str) -> bool:
+    """Whether PyTorch itself runs, rather than a runtime that a model is converted for."""
+    return bool(getattr(module_of(execution), "FRAMEWORK", False))
+
+
 def format_of(execution: str, dtype: str, engine: Engine) -> str:
     """The number format that ``execution`` uses on an engine for a network of ``dtype``."""
     choose = getattr(module_of(execution), "format_on", None)
@@ -57,4 +62,13 @@ def engine_for(execution: str, dtype: str, profile: Profile, engine: str) -> str
     return str(choose(dtype, profile, engine)) if choose is not None else engine
 
 
-__all__ = ["EXECUTIONS", "Access", "Kernel", "engine_for", "format_of", "kernels_of", "module_of"]
+__all__ = [
+    "EXECUTIONS",
+    "Access",
+    "Kernel",
+    "engine_for",
+    "format_of",
+    "kernels_of",
+    "module_of",
+    "runs_framework",
+]

@@ -16,6 +16,9 @@ from costmodel.execution.kernel import Access, Kernel
 from costmodel.table import Row
 
 DTYPES = eager.DTYPES
+FRAMEWORK = True
+#: Whose measured constants serve where none were measured: it calls the same libraries.
+CALLS_LIBRARIES_OF = "eager"
 #: Families that inductor leaves to a library, or starts a kernel of their own for.
 _OPAQUE = {"sorting", "fft", "embedding", "random", "linalg", "recurrent"}
 #: What one FLOP of a convolution takes in channels-last order, relative to channels-first, as

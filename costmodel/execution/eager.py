@@ -20,6 +20,8 @@ from costmodel.rules.loops import rows as rows_of
 from costmodel.rules.loops import transcendentals
 from costmodel.table import Row
 
+#: PyTorch itself runs, on whose host and libraries time depends.
+FRAMEWORK = True
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp64", "amp-fp16", "amp-bf16")
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from costmodel.execution.formats import size_of
 from costmodel.execution.kernel import Access, Kernel, Unit
-from costmodel.execution.views import makes_contiguous, reorders, takes_part
 from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
+from costmodel.rules.copies import makes_contiguous, reorders, takes_part
 from costmodel.rules.epilogues import ADDITIONS
 from costmodel.rules.geometry import geometry_of
 from costmodel.rules.loops import rows as rows_of

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from costmodel.errors import CostModelError
 from costmodel.execution.formats import BYTES
 from costmodel.execution.fusion import Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
 from costmodel.execution.winograd import applies, best, im2col, winograd
 from costmodel.hardware.catalog import core
+from costmodel.hardware.peaks import cpu_of
 from costmodel.hardware.schema import CpuEngine, Engine, Profile
 from costmodel.rules.epilogues import HARD, LEAKY, RELU, SIGMOID
 from costmodel.table import Row
@@ -23,6 +23,8 @@ from costmodel.table import Row
 DTYPES = ("fp32", "fp16", "int8")
 FUSING = Fusing(activations=RELU | HARD | (SIGMOID | LEAKY))
 WINOGRAD = (2, 4, 6)
+#: Its benchmark table has a row for each kind of core, the big ones first, and no column for it.
+BENCHMARK_PINS_CORES = True
 #: Below this many channels on both sides the transforms cost more than they save.
 MIN_CHANNELS = 16
 
@@ -40,10 +42,7 @@ def engine_on(dtype: str, profile: Profile, engine: str) -> str:
     """ncnn's Vulkan layers have no int8: such a network runs on the CPU, whatever was asked for."""
     if dtype != "int8" or profile.engines[engine].kind != "gpu":
         return engine
-    for name, other in profile.engines.items():
-        if other.kind == "cpu":
-            return name
-    raise CostModelError(f"ncnn runs int8 on the CPU, which the profile of {profile.name} lacks")
+    return cpu_of(profile, engine, "ncnn runs int8 on the CPU")
 
 
 def _extensions(engine: Engine) -> frozenset[str]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from costmodel.errors import CostModelError
 from costmodel.execution.tflite import DTYPES, FUSING, kernels
+from costmodel.hardware.peaks import cpu_of
 from costmodel.hardware.schema import Profile
 
 
 def engine_on(_dtype: str, profile: Profile, engine: str) -> str:
     """The CPU, whatever was asked for: XNNPACK has no kernels for another engine."""
-    for name in (engine, *profile.engines):
-        if profile.engines[name].kind == "cpu":
-            return name
-    raise CostModelError(f"xnnpack runs on the CPU, which the profile of {profile.name} lacks")
+    return cpu_of(profile, engine, "xnnpack runs on the CPU")
 
 
 __all__ = ["DTYPES", "FUSING", "engine_on", "kernels"]

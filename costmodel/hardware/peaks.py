@@ -48,6 +48,17 @@ def cpu_peak(profile: Profile, engine: str, dtype: DType, threads: int | None = 
     return sum(c.count * core_rate(c, dtype) for c in fastest_cores(cpu, threads, dtype))
 
 
+def cpu_of(profile: Profile, engine: str, why: str) -> str:
+    """``engine`` where it is a CPU, else the profile's first CPU.
+
+    Raises `CostModelError`, ``why`` in front, for a profile that has none.
+    """
+    for name in (engine, *profile.engines):
+        if isinstance(profile.engines[name], CpuEngine):
+            return name
+    raise CostModelError(f"{why}, which the profile of {profile.name} lacks")
+
+
 def peak(profile: Profile, engine: str, dtype: DType, threads: int | None = None) -> float:
     """The best FLOP/s of an engine for ``dtype``: its matrix units where they take it, else its
     vector units, else (a dtype that it lacks) its widest slower one, fp32 or fp16."""

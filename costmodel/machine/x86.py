@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from costmodel.execution import runs_framework
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import cpu_peak, fastest_cores
@@ -44,7 +45,6 @@ _PREPARED = ("batch_norm", "normalization", "softmax")
 GRAIN = 4096
 #: PyTorch leaves convolutions of a single image with fewer input elements to its own loops.
 _SMALL = 20480
-_FRAMEWORK = ("eager", "compiled")
 #: Kernels of oneDNN; the gradients of a convolution are products without extents of their own.
 _GRADIENTS = "matrix"
 _LIBRARY = ("conv", "depthwise", _GRADIENTS)
@@ -92,7 +92,7 @@ def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:
         l2,
         (engine.l3_mb or 0.0) * 2**20,
         chosen.profile.memory.gb_per_s * 1e9,
-        chosen.execution in _FRAMEWORK,
+        runs_framework(chosen.execution),
     )
 
 

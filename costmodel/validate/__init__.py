@@ -64,9 +64,9 @@ def validate(
 
 def _grouped(pairs: Pairs) -> list[Pairs]:
     """Runs of one device and engine, execution, layout and dtype, in order of appearance."""
-    groups: dict[tuple[str, str, str, str], Pairs] = {}
+    groups: dict[tuple[str, ...], Pairs] = {}
     for run, chosen in pairs:
-        key = (chosen.hw, chosen.execution, chosen.layout, chosen.dtype)
+        key = (chosen.hw, chosen.execution, chosen.layout, chosen.dtype, run.mode)
         groups.setdefault(key, []).append((run, chosen))
     return list(groups.values())
 

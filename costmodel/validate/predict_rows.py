@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from typing import TypeAlias
 
 from costmodel.errors import CostModelError
-from costmodel.execution import kernels_of
+from costmodel.execution import kernels_of, module_of
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import resolve
 from costmodel.hardware.schema import CpuEngine
@@ -63,11 +63,11 @@ class Row:
 
 
 #: Runs with equal keys launch the same kernels.
-Key: TypeAlias = tuple[str, str, int, str, str, str]
+Key: TypeAlias = tuple[str, str, int, str, str, str, str]
 
 
 def _key(run: Run) -> Key:
-    return run.model, run.input_shape, run.batch, run.layout, run.execution, run.dtype
+    return run.model, run.input_shape, run.batch, run.layout, run.execution, run.dtype, run.mode
 
 
 def settings_of(
@@ -105,11 +105,12 @@ def _setting(run: Run, hw: str | None) -> Setting:
 def _on_cores(chosen: Setting, repeat: int) -> Setting:
     """The setting on the kind of core that the run was pinned to.
 
-    The run format has no column for it. ncnn's benchmark pins its threads to one kind of core and
-    lists the big ones first, so the second row of a configuration is of the second kind.
+    The run format has no column for it. Where a runtime's benchmark pins its threads to one kind of
+    core and lists the big ones first, the second row of a configuration is of the second kind.
     """
     engine = chosen.profile.engines[chosen.engine]
-    if chosen.execution != "ncnn" or not isinstance(engine, CpuEngine) or not repeat:
+    pins = getattr(module_of(chosen.execution), "BENCHMARK_PINS_CORES", False)
+    if not pins or not isinstance(engine, CpuEngine) or not repeat:
         return chosen
     kinds = list(dict.fromkeys(cluster.core for cluster in engine.clusters))
     if repeat >= len(kinds):

@@ -12,9 +12,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from costmodel.errors import CostModelError
 
+Mode = Literal["eval", "train"]
 COLUMNS = (
     "device", "software", "execution", "dtype", "layout", "threads", "model", "input_shape",
     "batch", "latency_ms", "statistic", "source",
@@ -41,7 +43,10 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measured latency of a whole batch. ``convolution`` is set where no model is named."""
+    """One measured latency of a whole batch. ``convolution`` is set where no model is named.
+
+    ``mode`` is ``train`` for a training step, from the column of that name where a file has it.
+    """
 
     device: str
     software: str
@@ -56,6 +61,7 @@ class Run:
     statistic: str = ""
     source: str = ""
     convolution: Convolution | None = None
+    mode: Mode = "eval"
 
     @property
     def family(self) -> str:
@@ -162,7 +168,18 @@ def _network(fields: dict[str, str]) -> Run:
         latency_ms=_latency(fields),
         statistic=fields["statistic"],
         source=fields["source"],
+        mode=_mode(fields),
     )
+
+
+def _mode(fields: dict[str, str]) -> Mode:
+    match fields.get("mode", ""):
+        case "" | "eval":
+            return "eval"
+        case "train":
+            return "train"
+        case other:
+            raise CostModelError(f"mode {other!r} is neither eval nor train")
 
 
 def _convolution(fields: dict[str, str], device: str) -> Run:

@@ -15,7 +15,7 @@ from costmodel.ir import TensorSpec, TraceInfo, Weight
 from costmodel.rules import cost_of, family_of
 from costmodel.rules.convolution import convolution_of_image
 from costmodel.table import CostTable, Row, cost
-from costmodel.validate.runs import Run
+from costmodel.validate.runs import Mode, Run
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -29,6 +29,7 @@ class Subject:
     shape: str
     batch: int
     channels_last: bool
+    mode: Mode = "eval"
 
     @property
     def input(self) -> str:
@@ -40,7 +41,7 @@ class Subject:
 def subject_of(run: Run) -> Subject:
     """What the run measured."""
     last = run.execution == "eager" and run.layout == "nhwc"
-    return Subject(run.model, run.input_shape, run.batch, last)
+    return Subject(run.model, run.input_shape, run.batch, last, run.mode)
 
 
 @dataclass
@@ -55,6 +56,8 @@ class Tracer:
         Raises `CostModelError` when the model cannot be built or run at that shape.
         """
         setting = {"input": subject.input, "channels_last": subject.channels_last}
+        if subject.mode != "eval":
+            setting["mode"] = subject.mode
         return cost(cache.cached(subject.model, setting, lambda: self._trace(subject)))
 
     def _trace(self, subject: Subject) -> nx.DiGraph[int]:
@@ -101,7 +104,7 @@ def _trace(module: Any, subject: Subject) -> nx.DiGraph[int]:
     tensor = parse(subject.input).tensor()
     if tensor.ndim == 4:
         tensor = tensor.to(memory_format=wanted)
-    return tracer.trace(module, (tensor,))
+    return tracer.trace(module, (tensor,), mode=subject.mode)
 
 
 def _resized(subject: Subject) -> str | None:

@@ -1,0 +1,93 @@
+"""What runtimes without strides copy, and which cores repeated rows of a table are of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import costmodel as cm
+from costmodel.execution import kernels_of
+from costmodel.setting import setting
+from costmodel.validate import validate
+from costmodel.validate.predict_rows import settings_of
+from costmodel.validate.runs import Run
+from costmodel.validate.spread import merged
+
+
+class Shuffle(nn.Module):
+    """A permuted copy of one half: one view in another order, one part, one clone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        half = x.chunk(2, 1)[0]
+        return half.permute(0, 2, 3, 1).contiguous() + 1
+
+
+def copies(execution: str) -> list[tuple[str, int, bool]]:
+    """Families, bytes and order of the copies of the module; x is 1x8x4x4 in fp32, 512 bytes."""
+    rows = cm.cost(cm.trace(Shuffle(), torch.empty(1, 8, 4, 4))).rows
+    found = [k for k in kernels_of(rows, execution, "fp32") if k.family == "movement"]
+    return [(k.names[0].partition("_")[0], k.nbytes, k.strided) for k in found]
+
+
+@pytest.mark.parametrize("execution", ["onnxruntime", "xnnpack", "tflite"])
+def test_runtimes_without_strides_copy_parts_and_orders(execution: str) -> None:
+    """chunk: two halves of 256 bytes read and written; permute: one half; the clone is nothing."""
+    found = copies(execution)
+    assert [(nbytes, strided) for _, nbytes, strided in found] == [(1024, False), (512, True)]
+
+
+def test_runtimes_with_strides_copy_only_what_is_cloned() -> None:
+    assert [nbytes for _, nbytes, _ in copies("ncnn")] == [512]
+
+
+RUN = Run("rk3588", "ncnn", "ncnn", "fp32", "nchw", 4, "timm:resnet18", "3x224x224", 1, 10.0)
+
+
+def kinds(*runs: Run) -> list[list[str]]:
+    return [[c.core for c in s.profile.engines["cpu"].clusters] for _, s in settings_of(runs)[0]]
+
+
+def test_the_second_row_of_ncnns_table_is_of_the_second_kind_of_core() -> None:
+    both = ["cortex-a76", "cortex-a55"]
+    assert kinds(RUN, RUN) == [both, ["cortex-a55"]]
+    assert kinds(RUN, replace(RUN, batch=2)) == [both, both]
+    other = replace(RUN, execution="tflite", software="tflite")
+    assert kinds(other, other) == [both, both]
+
+
+def test_merging_keeps_the_devices_that_were_not_scored() -> None:
+    old = {"blocks": {"a": {"t": {"x": 1, "y": 2}}, "b": {"t": {"z": 3}}}, "coverage": 0.5}
+    new = {"blocks": {"a": {"t": {"x": 9}, "u": {"x": 4}}}, "coverage": 0.8}
+    assert merged(new, old) == {
+        "blocks": {"a": {"t": {"x": 9, "y": 2}, "u": {"x": 4}}, "b": {"t": {"z": 3}}},
+        "coverage": 0.8,
+    }
+
+
+def test_a_compiled_network_goes_by_constants_of_its_own_where_there_are_some() -> None:
+    assert setting("i9-10940x", execution="compiled").block == "x86/compiled"
+    assert setting("i9-10940x", execution="ncnn").block == "x86/ncnn"
+    assert setting("t4", execution="compiled").block == "server-gpu/compiled"
+    assert setting("t4", execution="onnxruntime").block == "gpu/onnxruntime"
+
+
+def test_a_training_row_is_predicted_as_a_training_step(tmp_path: Path) -> None:
+    """`costmodel measure --mode train` writes the column; without it a row is inference."""
+    header = "device,software,execution,dtype,layout,threads,model,input_shape,batch,latency_ms,"
+    header += "statistic,source,mode\n"
+    line = "epyc-genoa,torch,eager,fp32,nchw,1,torch.nn:Conv2d(8;8;3),8x16x16,4,1.0,median,here,"
+    line = line.replace(";", ",").replace("torch.nn:Conv2d(8,8,3)", '"torch.nn:Conv2d(8,8,3)"')
+    file = tmp_path / "runs.csv"
+    file.write_text(header + "".join(f"{line}{mode}\n" for mode in ("eval", "train", "", "test")))
+    found, _ = validate([file])
+    times = {}
+    for group in found.groups:
+        for item in group.predicted:
+            times.setdefault(item.row.run.mode, []).append(item.latency)
+    assert len(times["eval"]) == 2
+    assert times["train"][0] > 1.5 * times["eval"][0]
+    assert [s.why for s in found.skipped] == ["mode 'test' is neither eval nor train"]
