@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from costmodel import serial
+from costmodel import rules, serial
 from costmodel.errors import CostModelError
 from costmodel.files import write_atomic
 from costmodel.targets.call import Call, parse
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 #: Libraries that a trace depends on.
 LIBRARIES = ("torch", "torchvision", "timm", "transformers")
-#: Own modules that say what a trace holds. Cost rules decide which composite ops stay whole.
+#: Own modules that say what a trace holds. Cost rules do: which composite ops stay whole, and which
+#: of two branches has more work.
 SOURCES = (
-    "ir.py", "serial.py", "tracer.py", "recorder.py", "identity.py", "preserve.py", "modules.py",
-    "weights.py", "shapes.py", "inputs.py", "targets", "rules",
+    "control_flow.py", "dataflow.py", "dispatch.py", "expressions.py", "identity.py", "inputs.py",
+    "ir.py", "modules.py", "origins.py", "preserve.py", "recorder.py", "serial.py", "shapes.py",
+    "targets", "tracer.py", "weights.py", "rules/registry.py",
+    *(f"rules/{family}.py" for family in rules.FAMILIES),
 )  # fmt: skip
 
 
@@ -116,7 +119,10 @@ def _content(call: Call) -> str | None:
 def _versions() -> dict[str, str]:
     """Versions of the libraries, and of our own code, that made a trace."""
     root = Path(__file__).parent
-    found = {"costmodel": _hash_of(sorted(_python_files(root))) or ""}
+    found = {
+        "costmodel": _hash_of(sorted(_python_files(root))) or "",
+        "rules": _digest("\n".join(rules.targets()).encode()),  # of plug-ins too
+    }
     for name in LIBRARIES:
         try:
             found[name] = version(name)

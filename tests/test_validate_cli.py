@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ from costmodel.ir import ops_of
 from costmodel.validate.runs import COLUMNS
 from costmodel.validate.tracing import Subject, Tracer, _resized, activations_of
 
+_ROOT = Path(cache.__file__).parent
 HEADER = ",".join(COLUMNS)
 NET = """
 from torch import nn
@@ -205,6 +207,31 @@ def test_a_damaged_entry_is_traced_again(net: str) -> None:
         path.write_bytes(damage)
         assert Tracer().table(subject(net)).total == first.total
         assert len(path.read_bytes()) > len(whole) // 2
+
+
+def _imported_by(path: Path) -> set[Path]:
+    """Modules of costmodel that a file imports by name, the package itself left out."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("costmodel"):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in (node.module or "", *names):
+                place = _ROOT.parent / name.replace(".", "/")
+                found |= {
+                    f for f in (place.with_suffix(".py"), place / "__init__.py") if f.exists()
+                }
+    return found - {_ROOT / "__init__.py"}
+
+
+def test_the_cache_is_keyed_on_every_module_that_makes_a_trace() -> None:
+    reached, ahead = set(), [_ROOT / "tracer.py", _ROOT / "targets" / "__init__.py"]
+    while ahead:
+        file = ahead.pop()
+        if file not in reached:
+            reached.add(file)
+            ahead += _imported_by(file)
+    neutral = {_ROOT / "errors.py", _ROOT / "files.py", _ROOT / "rules" / "__init__.py"}
+    assert reached - neutral <= set(cache._python_files(_ROOT))
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(
