@@ -11,7 +11,14 @@ from costmodel.errors import CostModelError
 from costmodel.hardware import load_profile
 from costmodel.machine.constants import constants_of, values_of
 from costmodel.measure import calibrate
-from costmodel.measure.calibrate import Timed, fit_constants, fitted, rows_of, timed
+from costmodel.measure.calibrate import (
+    Timed,
+    fit_constants,
+    fitted,
+    points_of,
+    rows_of,
+    timed,
+)  # fmt: skip
 from costmodel.measure.microbench import microbenchmarks
 
 PROFILE = load_profile("epyc-genoa")
@@ -57,9 +64,34 @@ def test_cold_weights_come_from_memory() -> None:
     assert cold.predicted() < 10 * warm.predicted()
 
 
+def test_fetching_code_is_taken_off_what_others_left_cold() -> None:
+    """Three rounds: the smallest chain takes 80 us more at first, a larger one 500 us."""
+    small = next(b for b in microbenchmarks() if b.kind == "small")
+    large = next(b for b in microbenchmarks() if b.kind == "linear")
+    step = next(b for b in microbenchmarks() if b.mode == "train")
+    rounds = [(130e-6, 50e-6), (90e-6, 40e-6), (131e-6, 51e-6)]
+    slow = [(2.5e-3, 2e-3), (9e-3, 2e-3), (2.5e-3, 2e-3)]
+    found = points_of([small, large, step], [rounds, slow, slow], 4)
+    assert found == [
+        Timed(small, 4, 50e-6),
+        Timed(large, 4, 2e-3),
+        Timed(large, 4, pytest.approx(2.42e-3), cold=True),
+        Timed(step, 4, 2e-3),
+    ]
+
+
+def test_nothing_cold_is_faster_than_the_same_warm() -> None:
+    large = next(b for b in microbenchmarks() if b.kind == "linear")
+    small = next(b for b in microbenchmarks() if b.kind == "small")
+    warm, cold = points_of([small, large], [[(3e-3, 1e-3)], [(2.1e-3, 2e-3)]], 1)[1:]
+    assert (cold.seconds, cold.cold) == (warm.seconds, True)
+
+
 def test_timing_gives_positive_seconds_and_the_threads_used() -> None:
-    found = list(timed("eager", 1, 1.0, lambda _: None))
+    said: list[str] = []
+    found = timed("eager", 1, 2.0, said.append)
     assert found
+    assert said[-1].startswith("eager, threads: 1, round ")
     assert all(point.seconds > 0 and point.threads == 1 for point in found)
 
 
@@ -79,4 +111,4 @@ def test_a_layer_that_a_runtime_refuses_is_left_out(monkeypatch: pytest.MonkeyPa
         raise CostModelError("cannot convert it")
 
     monkeypatch.setattr("costmodel.measure.runtimes.prepare", refusing)
-    assert list(timed("eager", 1, 0.2, lambda _: None)) == []
+    assert timed("eager", 1, 0.2, lambda _: None) == []

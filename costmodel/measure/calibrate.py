@@ -1,35 +1,37 @@
 """From microbenchmarks to the constants of the machine in hand: measure, then fit, per runtime.
 
-Each is timed twice: over and over, when it finds its weights in the caches, and each time after
-something else has filled them, as a layer finds them in a large network.
+They run in turns, two calls of each a round: the first finds the caches as others left them, as a
+layer does in a large network, the second as the first one did. Taking turns, all of them see the
+same of a machine that is not equally fast at all times.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from costmodel.errors import CostModelError
 from costmodel.execution.kernel import Access, Kernel
 from costmodel.hardware.schema import Profile
 from costmodel.machine.constants import values_of
-from costmodel.measure.microbench import Microbenchmark, microbenchmarks
+from costmodel.measure.microbench import SMALL, Microbenchmark, microbenchmarks
 from costmodel.setting import Setting
 
 if TYPE_CHECKING:
+    from costmodel.measure.runtimes import Prepared
     from costmodel.table import CostTable
     from costmodel.validate.predict_rows import Row
 
-#: Seconds that one microbenchmark is timed for, warm and cold, and that the slowest may take.
-_SAMPLED, _SLOWEST = 0.15, 1.0
-#: Bytes that fill the caches of any processor, nearly.
-_FILLING = 48 * 2**20
+#: Calls of each microbenchmark that a median rests on, at least.
+ROUNDS = 5
 #: Constants can be told apart from this many points on.
 ENOUGH = 12
 
-#: What filled the caches: weights of a larger network, whose own time is not part of the call.
+#: What the other microbenchmarks of a round move, whose own time is not part of the call.
 _REST = Kernel(
     ("rest",), "", "", "move", "fp32", 0, 0, (Access(-1, 2**31, weight=True),), (), inside=True
 )
@@ -37,7 +39,7 @@ _REST = Kernel(
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A microbenchmark and the median time of one call, in seconds; ``cold``: caches were full."""
+    """A microbenchmark and the median time of one call, in seconds; ``cold``: others ran before."""
 
     benchmark: Microbenchmark
     threads: int
@@ -80,40 +82,86 @@ def fit_constants(
 
 def timed(
     runtime: str, threads: int, seconds: float, advance: Callable[[str], object]
-) -> Iterator[Timed]:
+) -> list[Timed]:
     """Every microbenchmark that fits into ``seconds``; those that the runtime refuses left out."""
-    import numpy as np
-    import torch
-
     from costmodel.measure.allocator import keep_freed_memory
-    from costmodel.measure.runtimes import prepare
-    from costmodel.measure.timing import time_calls, wall_clock
 
     keep_freed_memory()
-    filling = np.zeros(_FILLING // 8)
-
-    def cold_clock(call: Callable[[], object]) -> float:
-        filling[:] += 1.0
-        return wall_clock(call)
-
     end = time.monotonic() + seconds
+    with ExitStack() as stack:
+        ready = prepared(runtime, threads, end, stack, advance)
+        twice: list[list[tuple[float, float]]] = [[] for _ in ready]
+        done = 0
+        while ready and (done < ROUNDS or time.monotonic() < end):
+            done += 1
+            advance(f"{runtime}, threads: {threads}, round {done}")
+            for (_, call), taken in zip(ready, twice, strict=True):
+                taken.append(two_calls(call))
+    return points_of([benchmark for benchmark, _ in ready], twice, threads)
+
+
+def two_calls(ready: Prepared) -> tuple[float, float]:
+    """Seconds of a call as others left the machine, and of one right after it."""
+    from costmodel.measure.timing import wall_clock
+
+    return wall_clock(ready.run), wall_clock(ready.run)
+
+
+def points_of(
+    benchmarks: Sequence[Microbenchmark],
+    twice: Sequence[Sequence[tuple[float, float]]],
+    threads: int,
+) -> list[Timed]:
+    """Warm and cold points from the `two_calls` of every round.
+
+    Cold points are given less what the smallest ones take longer: fetching code, once a call, where
+    a network fetches it once for all of its layers. Steps of training have none, for they touch
+    their weights three times.
+    """
+    cold, warm = ([statistics.median(pair[n] for pair in taken) for taken in twice] for n in (0, 1))
+    smallest = [
+        first - again
+        for benchmark, first, again in zip(benchmarks, cold, warm, strict=True)
+        if benchmark.kind == SMALL
+    ]
+    entry = statistics.median(smallest) if smallest else 0.0
+    found = []
+    for benchmark, first, again in zip(benchmarks, cold, warm, strict=True):
+        found.append(Timed(benchmark, threads, again))
+        if benchmark.mode == "eval" and benchmark.kind != SMALL:
+            found.append(Timed(benchmark, threads, max(first - entry, again), cold=True))
+    return found
+
+
+def prepared(
+    runtime: str, threads: int, end: float, stack: ExitStack, advance: Callable[[str], object]
+) -> list[tuple[Microbenchmark, Prepared]]:
+    """The microbenchmarks whose rounds will be over at ``end``, prepared until ``stack`` closes."""
+    import torch
+
+    from costmodel.measure.runtimes import prepare
+
+    ready, a_round = [], 0.0
     for benchmark in microbenchmarks():
-        if time.monotonic() > end:
-            return
+        if time.monotonic() + ROUNDS * a_round > end:
+            break
         advance(f"{runtime}: {benchmark.name}")
         torch.manual_seed(0)
         model, x = benchmark.build().eval(), torch.randn(benchmark.shape)
-        try:
-            with prepare(runtime, model, (x,), threads=threads, mode=benchmark.mode) as ready:
-                warm = time_calls(ready.run, min_seconds=_SAMPLED, max_seconds=_SLOWEST)
-                found = [Timed(benchmark, ready.threads, warm.median_s)]
-                if benchmark.mode == "eval":
-                    cold = time_calls(ready.run, min_seconds=_SAMPLED, max_seconds=_SLOWEST,
-                                      clock=cold_clock)  # fmt: skip
-                    found.append(Timed(benchmark, ready.threads, cold.median_s, cold=True))
-        except CostModelError:
-            continue  # one layer that a runtime cannot convert says nothing of the others
-        yield from found
+        with ExitStack() as own:
+            try:
+                converted = own.enter_context(
+                    prepare(runtime, model, (x,), threads=threads, mode=benchmark.mode)
+                )
+            except CostModelError:
+                continue  # one layer that a runtime cannot convert says nothing of the others
+            call = sum(two_calls(converted))
+            if time.monotonic() + ROUNDS * (a_round + call) > end:
+                continue  # too slow for the time there is; smaller ones follow
+            a_round += call
+            stack.enter_context(own.pop_all())
+        ready.append((benchmark, converted))
+    return ready
 
 
 def fitted(profile: Profile, runtime: str, points: Sequence[Timed]) -> dict[str, float]:
@@ -146,7 +194,8 @@ def rows_of(profile: Profile, runtime: str, points: Sequence[Timed]) -> list[Row
                 tables[benchmark.name] = cost(trace(model, x, mode=benchmark.mode))
         table = tables[benchmark.name]
         kernels = tuple(kernels_of(table.rows, runtime, chosen.format))
-        kernels += (_REST,) if point.cold else ()
+        if point.cold:
+            kernels = _as_left_by_others(kernels)
         run = Run(
             device=profile.name, software="", execution=runtime, dtype="fp32", layout="nchw",
             threads=point.threads, model=benchmark.name,
@@ -157,4 +206,18 @@ def rows_of(profile: Profile, runtime: str, points: Sequence[Timed]) -> list[Row
     return rows
 
 
-__all__ = ["Timed", "fit_constants", "fitted", "rows_of", "timed"]
+def _as_left_by_others(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
+    """The kernels after others have used the caches: weights, and the first two outputs, are cold.
+
+    Later outputs take the memory of what was freed two tensors ago.
+    """
+    first, *others = kernels
+    cold = [access for kernel in kernels for access in kernel.writes][:2]
+    fetched = tuple(Access(-2 - i, access.nbytes) for i, access in enumerate(cold))
+    return (replace(first, reads=(*first.reads, *fetched)), *others, _REST)
+
+
+__all__ = [
+    "ROUNDS", "Timed", "fit_constants", "fitted", "points_of", "prepared", "rows_of", "timed",
+    "two_calls",
+]  # fmt: skip

@@ -1,0 +1,136 @@
+"""Time microbenchmarks and networks in turns, so that both see the same of an unsteady machine.
+
+    python benchmarks/host_rounds.py eager --threads 1 --batch 1 8 -o benchmarks/host
+
+Every round calls each microbenchmark twice, as ``costmodel hw calibrate`` does, and each network.
+Networks go to ``RUNTIME-threads-N.csv`` in the run format, as ``costmodel measure`` writes it (the
+same conversion, weights and inputs), microbenchmarks to ``microbenchmarks.csv``. On a virtual
+machine whose neighbours come and go, what is measured minutes apart differs by a third.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from costmodel.errors import CostModelError
+from costmodel.files import write_atomic
+from costmodel.measure import rows
+from costmodel.measure.allocator import keep_freed_memory
+from costmodel.measure.calibrate import prepared, two_calls
+from costmodel.measure.job import Job, describe
+from costmodel.measure.runtimes import Prepared, prepare
+from costmodel.measure.timing import wall_clock
+from costmodel.measure.weights import materialise
+
+FOLDER = Path(__file__).with_name("host")
+#: Seconds of a call for which it does not matter what ran before.
+LONG = 0.2
+COLUMNS = ("runtime", "threads", "name", "first_us", "again_us")
+
+
+def main() -> None:
+    """Prepare everything, time it in rounds, write both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("runtime")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1])
+    parser.add_argument("--mode", choices=("eval", "train"), default="eval")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--networks", nargs="*", help="instead of those in networks.txt")
+    parser.add_argument("--microbenchmarks", metavar="RUNTIME", help="of another runtime")
+    parser.add_argument("-o", "--output", type=Path, default=FOLDER)
+    asked = parser.parse_args()
+    keep_freed_memory()
+    with ExitStack() as stack:
+        runtime = asked.microbenchmarks or asked.runtime
+        small = prepared(runtime, asked.threads, time.monotonic() + 3600, stack, _say)
+        jobs = [
+            Job(name, asked.runtime, batch=batch, threads=asked.threads, mode=asked.mode)
+            for name in asked.networks or (FOLDER / "networks.txt").read_text().split()
+            for batch in asked.batch
+        ]  # fmt: skip
+        networks = [(job, found) for job in jobs if (found := _network(job, stack)) is not None]
+        twice: list[list[tuple[float, float]]] = [[] for _ in small]
+        once: list[list[float]] = [[] for _ in networks]
+        for number in range(asked.rounds):
+            _say(f"round {number + 1} of {asked.rounds}")
+            for (_, ready), taken in zip(small, twice, strict=True):
+                taken.append(two_calls(ready))
+            for (_, ready), seconds in zip(networks, once, strict=True):
+                seconds.append(_steady(ready))
+    points = [
+        (runtime, asked.threads, benchmark.name, *(statistics.median(p[n] for p in taken) * 1e6
+                                                   for n in (0, 1)))
+        for (benchmark, _), taken in zip(small, twice, strict=True)
+    ]  # fmt: skip
+    _write_points(asked.output / "microbenchmarks.csv", points)
+    path = asked.output / f"{asked.runtime}-threads-{asked.threads}{_suffix(asked.mode)}.csv"
+    rows.start(path)
+    for (job, _), seconds in zip(networks, once, strict=True):
+        rows.append(path, _row(job, seconds))
+
+
+def _network(job: Job, stack: ExitStack) -> Prepared | None:
+    """A network ready to run; ``None``, and why on the screen, where the runtime refuses it."""
+    _say(f"{job.execution}: {job.target}, batch {job.batch}")
+    try:
+        model, inputs = materialise(job.target, (), job.batch)
+        return stack.enter_context(
+            prepare(job.execution, model, inputs, threads=job.threads, mode=job.mode)
+        )
+    except CostModelError as error:
+        _say(f"left out: {error}")
+        return None
+
+
+def _steady(ready: Prepared) -> float:
+    """Seconds of a call; of a short one, of the call that follows one of the same."""
+    took = wall_clock(ready.run)
+    return wall_clock(ready.run) if took < LONG else took
+
+
+def _row(job: Job, seconds: Sequence[float]) -> dict[str, str]:
+    low, *_, high = statistics.quantiles(seconds, n=10)
+    found = describe(job) | {
+        "latency_ms": f"{statistics.median(seconds) * 1e3:.6g}",
+        "statistic": "median",
+        "source": f"measured {time.strftime('%Y-%m-%d')}, in turns with microbenchmarks",
+        "p10_ms": f"{max(low, min(seconds)) * 1e3:.6g}",
+        "p90_ms": f"{min(high, max(seconds)) * 1e3:.6g}",
+        "runs": str(len(seconds)),
+    }
+    return {name: str(value) for name, value in found.items()}
+
+
+def _write_points(path: Path, points: Sequence[tuple[Any, ...]]) -> None:
+    """Put the points into the table, in place of older ones of that runtime and thread count."""
+    kept: list[Sequence[Any]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            kept = [r for r in list(csv.reader(file))[1:] if tuple(r[:2]) != _team(points)]
+    lines = [COLUMNS, *kept, *((*p[:3], f"{p[3]:.1f}", f"{p[4]:.1f}") for p in points)]
+    quoted = (",".join(f'"{v}"' if "," in str(v) else str(v) for v in line) for line in lines)
+    write_atomic(path, "\n".join(quoted) + "\n")
+
+
+def _team(points: Sequence[tuple[Any, ...]]) -> tuple[str, str]:
+    return (points[0][0], str(points[0][1])) if points else ("", "")
+
+
+def _suffix(mode: str) -> str:
+    return "" if mode == "eval" else f"-{mode}"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()
