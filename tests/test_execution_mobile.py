@@ -108,6 +108,25 @@ def test_the_tail_of_a_fused_kernel_is_what_it_writes() -> None:
     assert sorted(a.nbytes for a in kernel.reads if a.weight) == [32 * 32 * 9 * 2]
 
 
+def test_ncnn_copies_an_input_that_gets_a_border() -> None:
+    with torch.device("meta"):
+        padded, bare = (
+            _table(nn.Conv2d(8, 8, 3, padding=p, groups=8, bias=False), 1, 8, 10, 10)
+            for p in (1, 0)
+        )
+
+    def kernel(table: CostTable, dtype: str) -> Kernel:
+        (found,) = kernels_of(table.rows, "ncnn", dtype)
+        return found
+
+    # The copy reads and writes 8 x 10 x 10 elements; what is read stays the convolution's input.
+    assert [a.nbytes for a in kernel(padded, "fp32").writes] == [8 * 100 * 4, 8 * 100 * 4]
+    assert [a.nbytes for a in kernel(padded, "int8").writes] == [8 * 100 * 4, 8 * 100]
+    assert kernel(padded, "fp32").ops == padded.total.ops + 8 * 100
+    assert [a.nbytes for a in kernel(bare, "fp32").writes] == [8 * 64 * 4]
+    assert kernel(bare, "fp32").ops == bare.total.ops
+
+
 # -- Winograd -------------------------------------------------------------------------------------
 
 

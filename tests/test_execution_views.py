@@ -59,6 +59,13 @@ def test_the_second_row_of_ncnns_table_is_of_the_second_kind_of_core() -> None:
     assert kinds(other, other) == [both, both]
 
 
+def test_ncnns_table_pins_to_cores_of_which_there_are_enough() -> None:
+    # RK3399 has two Cortex-A72 and four A53: four threads are the little ones', five no kind's.
+    rows = [replace(RUN, device="rk3399", threads=n) for n in (2, 4, 5)]
+    both = ["cortex-a72", "cortex-a53"]
+    assert kinds(*rows) == [both, ["cortex-a53"], both]
+
+
 def test_merging_keeps_the_devices_that_were_not_scored() -> None:
     old = {"blocks": {"a": {"t": {"x": 1, "y": 2}}, "b": {"t": {"z": 3}}}, "coverage": 0.5}
     new = {"blocks": {"a": {"t": {"x": 9}, "u": {"x": 4}}}, "coverage": 0.8}

@@ -207,6 +207,51 @@ def test_chains_hide_the_latency_of_narrow_pipes_only() -> None:
     assert share("apple-m1") / share("rpi5") == pytest.approx(12 / 16)
 
 
+def test_ncnn_runs_groups_in_turn() -> None:
+    # 8 channels a group are one block: four threads have nothing to share, as XNNPACK's have.
+    geometry = Geometry("conv", 32, 28 * 28, 8, 72, (3, 3), (1, 1), (1, 1), (28, 28))
+    kernel = replace(_copy(0, 1, 64), unit="matrix", macs=32 * 784 * 8 * 72, geometry=geometry)
+
+    def gain(execution: str) -> float:
+        one, four = (
+            times_of([kernel], setting("rpi4", execution=execution, threads=n)).compute.sum()
+            for n in (1, 4)
+        )
+        return float(one / four)
+
+    assert gain("ncnn") == pytest.approx(1.0)
+    assert gain("tflite") == pytest.approx(4.0)
+
+
+def test_an_exponential_takes_twenty_vector_instructions() -> None:
+    # A Cortex-A72 starts one 128-bit instruction a cycle: 4 lanes at 1.8 GHz.
+    chosen = setting("rpi4", execution="ncnn", threads=1)
+    plain = replace(_copy(0, 1, 4096), unit="vector", ops=1024)
+    slow = replace(plain, transcendentals=1024)
+    more = np.subtract(*(times_of([k], chosen).compute.sum() for k in (slow, plain)))
+    efficiency = values_of("cpu/ncnn")["matrix_efficiency"]
+    assert more == pytest.approx(20 * 1024 / 4 / 1.8e9 / efficiency)
+
+
+# -- GPUs of phones and boards --------------------------------------------------------------------
+
+
+def test_a_dispatch_takes_cycles_of_the_gpu() -> None:
+    kernel = _copy(0, 1, 64)
+    cycles = values_of("gpu/ncnn")["dispatch_cycles"]
+    for device, clock in (("snapdragon-855", 0.585e9), ("rk3588", 1.0e9)):
+        times = times_of([kernel] * 3, setting(f"{device}:gpu", execution="ncnn"))
+        assert times.overhead[1:].tolist() == pytest.approx([cycles / clock] * 2)
+
+
+def test_the_system_cache_serves_the_gpu() -> None:
+    chosen = setting("pixel4:gpu", execution="ncnn")
+    near = [_copy(0, 1, 2**20), _copy(1, 0, 2**20)]  # 3 MB hold two tensors of 1 MiB
+    assert times_of(near, chosen).memory.sum() == 0.0
+    far = [_copy(0, 1, 2**24), _copy(1, 0, 2**24)]
+    assert times_of(far, chosen).memory.min() > 0.0
+
+
 # -- caches ---------------------------------------------------------------------------------------
 
 

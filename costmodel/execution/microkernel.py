@@ -15,6 +15,7 @@ from dataclasses import dataclass
 class Microkernel:
     """``rows`` x ``columns`` outputs in registers; channels come in packs of ``pack``, positions
     in steps of ``step``. ``both_ways``: threads share tiles in both directions, not only channels.
+    ``in_turn``: the groups of a convolution run one after another, each on all threads.
     """
 
     rows: int
@@ -22,6 +23,7 @@ class Microkernel:
     pack: int
     step: int
     both_ways: bool = False
+    in_turn: bool = False
 
     def padded(self, channels: float) -> float:
         """Channels with the last pack filled."""
@@ -37,10 +39,10 @@ class Microkernel:
 # As in the runtimes' sources: ncnn's sgemm over 4 (fp32) and 8 (fp16) packed channels, XNNPACK's
 # f32-gemm 6x8 and f16-gemm 6x16, which compute a whole tile at the edge, Paddle-Lite's 8x12.
 _NCNN = {
-    "fp32": Microkernel(12, 8, 4, 4),
-    "fp16": Microkernel(12, 8, 8, 4),
-    "int8": Microkernel(8, 8, 8, 4),
-    "int16": Microkernel(8, 8, 8, 4),
+    "fp32": Microkernel(12, 8, 4, 4, in_turn=True),
+    "fp16": Microkernel(12, 8, 8, 4, in_turn=True),
+    "int8": Microkernel(8, 8, 8, 4, in_turn=True),
+    "int16": Microkernel(8, 8, 8, 4, in_turn=True),
 }
 _XNNPACK = {
     "fp32": Microkernel(6, 8, 8, 6, True),

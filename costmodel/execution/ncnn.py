@@ -63,6 +63,7 @@ def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     ]
     size = BYTES[floating]
     plain = [_quantised(k, size) if k.dtype == "int8" else k for k in plain]
+    plain = [_bordered(k, size) for k in plain]
     return [_algorithm(kernel, dtype == "int8-dotprod") for kernel in plain]
 
 
@@ -86,6 +87,18 @@ def _worth(kernel: Kernel) -> bool:
     geometry = kernel.geometry
     assert geometry is not None
     return bool(min(geometry.n, geometry.k // 9) >= MIN_CHANNELS)
+
+
+def _bordered(kernel: Kernel, size: float) -> Kernel:
+    """A padded convolution first copies its input into a larger tensor with the border in place
+    (`make_padding`): a load and a store an element, and the copy's bytes."""
+    geometry = kernel.geometry
+    if geometry is None or not geometry.padded or geometry.transposed:
+        return kernel
+    source = max((a for a in kernel.reads if not a.weight), key=lambda a: a.nbytes)
+    elements = int(source.nbytes / size)
+    copy = replace(source, nbytes=int(elements * BYTES[kernel.dtype]))
+    return replace(kernel, ops=kernel.ops + elements, writes=(*kernel.writes, copy))
 
 
 def _quantised(kernel: Kernel, size: float) -> Kernel:

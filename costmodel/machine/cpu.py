@@ -35,6 +35,9 @@ _FMA_LATENCY = 4
 _UNROLLED = 8.0
 #: Elements of an elementwise kernel that are worth a thread.
 _CHUNK = 4096
+#: Vector instructions of one exponential: reduction of the range, a polynomial, a reciprocal
+#: (Cephes's expf, which NEON libraries follow).
+_FUNCTION = 20.0
 
 
 class Demand(NamedTuple):
@@ -43,7 +46,7 @@ class Demand(NamedTuple):
     ``macs`` are products with ragged tiles filled, ``ops`` scalar operations on elements of
     ``width`` bytes. Each product loads ``loads`` bytes; ``chains`` vectors of sums are independent.
     ``restreamed`` bytes of the ``panel`` are read again for every tile of channels. The work comes
-    in ``blocks`` that threads share.
+    in ``blocks`` that threads share. ``functions`` are elements that go through an exponential.
     """
 
     macs: float = 0.0
@@ -54,6 +57,7 @@ class Demand(NamedTuple):
     restreamed: float = 0.0
     panel: float = 0.0
     blocks: float = 1.0
+    functions: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Work:
     restreamed: Array
     panel: Array
     blocks: Array
+    functions: Array
     dtype: np.ndarray
     touched: Touches
 
@@ -83,7 +88,12 @@ def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
 
 def work_of(kernels: Sequence[Kernel], execution: str) -> Work:
     """The demands of ``kernels`` with the inner loops of ``execution``."""
-    demands = [_demand(kernel, microkernel_of(execution, kernel.dtype)) for kernel in kernels]
+    demands = [
+        _demand(kernel, microkernel_of(execution, kernel.dtype))._replace(
+            functions=float(kernel.transcendentals)
+        )
+        for kernel in kernels
+    ]
     columns = np.array(demands, float).reshape(-1, len(Demand._fields)).T
     fields: dict[str, Array] = dict(zip(Demand._fields, columns, strict=True))
     formats = np.array([_format(kernel) for kernel in kernels])
@@ -111,7 +121,8 @@ def _demand(kernel: Kernel, tile: Microkernel) -> Demand:
         blocks = np.ceil(channels / tile.columns)
         return Demand(kernel.macs * filled, ops, wide, size, _UNROLLED, blocks=blocks)
     macs = kernel.macs * (tile.rounded(m) / m) * (tile.padded(n) / n)
-    blocks = groups if groups > 1 else np.ceil(n / tile.columns)
+    apart = groups > 1 and not (tile.in_turn and geometry.kind == "conv")
+    blocks = groups if apart else np.ceil(n / tile.columns)
     if tile.both_ways:
         blocks *= np.ceil(m / tile.rows)
     if geometry.kind == "recurrent":  # every step reads the weights again
@@ -161,7 +172,8 @@ def _core_seconds(work: Work, cluster: Cluster, constants: Mapping[str, float]) 
     pipes = kind.flops_per_cycle["fp32"] / 2 / (kind.vector_bits / 32)
     hidden = np.minimum(1.0, work.chains / (_FMA_LATENCY * pipes))
     steady = 1.0 if kind.out_of_order else constants["in_order_efficiency"]
-    products = work.macs / (rate * hidden * constants["matrix_efficiency"] * steady)
+    full = rate * constants["matrix_efficiency"] * steady
+    products = (work.macs / hidden + _FUNCTION * work.functions) / full
     loads = work.macs * work.loads / kind.load_bytes_per_cycle
     lanes = kind.flops_per_cycle["fp32"] / 2 * 4 / work.width
     scalar = work.ops / (lanes * constants["vector_efficiency"] * steady)

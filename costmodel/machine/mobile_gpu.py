@@ -1,8 +1,9 @@
 """A GPU that a portable runtime drives by compute shaders (Vulkan, OpenCL): phones and boards.
 
 Shaders use the vector units, not the vendor's matrix libraries; each invocation makes a small tile
-of outputs, so that a small layer leaves units idle. Every dispatch ends in a barrier, and a run
-pays once for submission, upload and the wait for the last result.
+of outputs, so that a small layer leaves units idle. Every dispatch ends in a barrier, which drains
+the units, flushes caches and refills: cycles of the GPU's own clock. A run pays once for
+submission, upload and the wait for the last result.
 """
 
 from __future__ import annotations
@@ -50,9 +51,13 @@ def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     flops = np.array([rates.get(k.dtype, rates["fp32"]) for k in kernels])  # type: ignore[call-overload]
     warp = architecture(engine.architecture).warp
     memory = engine.memory or chosen.profile.memory
-    l2 = (engine.l2_mb or 0.0) * 1e6
+    shared = [e.system_cache_mb or 0.0 for e in chosen.profile.engines.values() if e.kind == "cpu"]
+    l2 = ((engine.l2_mb or 0.0) + max(shared, default=0.0)) * 1e6
     lanes = float(engine.multiprocessors * warp)
-    return lambda constants: evaluate(work, flops, lanes, memory.gb_per_s * 1e9, l2, constants)
+    clock = engine.clock_ghz * 1e9
+    return lambda constants: evaluate(
+        work, flops, lanes, memory.gb_per_s * 1e9, l2, constants, clock
+    )
 
 
 def work_of(kernels: Sequence[Kernel]) -> Work:
@@ -69,8 +74,12 @@ def evaluate(
     bytes_per_s: float,
     l2: float,
     constants: Mapping[str, float],
+    clock: float,
 ) -> Times:
-    """Per kernel max(arithmetic, traffic) and a dispatch; lanes beyond the invocations idle."""
+    """Per kernel max(arithmetic, traffic) and a dispatch; lanes beyond the invocations idle.
+
+    ``l2`` are bytes of the GPU's cache and of the chip's system cache, ``clock`` is in Hz.
+    """
     busy = np.minimum(1.0, work.invocations / (lanes * constants["waves_to_fill"]))
     products = 2 * work.macs / (flops_per_s * constants["matrix_efficiency"] * busy)
     taps = 2 * work.depthwise / (flops_per_s * constants["depthwise_efficiency"] * busy)
@@ -80,7 +89,7 @@ def evaluate(
     outside = touched.nbytes * (1 - hits(touched.distance, l2))
     moved = np.bincount(touched.kernel, outside, len(compute))
     traffic = moved / (bytes_per_s * constants["stream_efficiency"])
-    overhead = np.full(len(compute), constants["launch_us"] * 1e-6)
+    overhead = np.full(len(compute), constants["dispatch_cycles"] / clock)
     if len(overhead):
         overhead[0] += constants["submit_us"] * 1e-6
     level = ("dram",) * len(compute)

@@ -25,7 +25,7 @@ class Geometry:
     For a convolution m runs over output positions of the batch, n over a group's output channels,
     k over taps and a group's input channels. ``taps``, ``stride`` and ``dilation`` are per
     direction; ``spatial`` is the output's extent. An attention's m and n are query
-    and key lengths, k the head's width.
+    and key lengths, k the head's width. ``padded``: a border of zeros surrounds the input.
     """
 
     kind: Kind
@@ -39,6 +39,7 @@ class Geometry:
     spatial: tuple[Dim, ...] = ()
     transposed: bool = False
     steps: Dim = 1
+    padded: bool = False
 
 
 _READERS: dict[str, Callable[[Op], Geometry | None]] = {}
@@ -81,12 +82,12 @@ def _convolution(op: Op) -> Geometry:
     below = op.target == "aten.convolution"
     transposed = op.args[6] if below else "transpose" in op.target
     if below:
-        stride, dilation, groups = op.args[3], op.args[5], op.args[8]
+        stride, padding, dilation, groups = *op.args[3:6], op.args[8]
     elif transposed:
-        stride = _argument(op, 3, "stride", 1)
+        stride, padding = _argument(op, 3, "stride", 1), _argument(op, 4, "padding", 0)
         groups, dilation = _argument(op, 6, "groups", 1), _argument(op, 7, "dilation", 1)
     else:
-        stride = _argument(op, 3, "stride", 1)
+        stride, padding = _argument(op, 3, "stride", 1), _argument(op, 4, "padding", 0)
         dilation, groups = _argument(op, 5, "dilation", 1), _argument(op, 6, "groups", 1)
     anchor = x if transposed else op.out
     spatial = tuple(anchor.shape[-rank:])
@@ -107,6 +108,7 @@ def _convolution(op: Op) -> Geometry:
         _per_direction(dilation, rank),
         spatial,
         bool(transposed),
+        padded=padding != "valid" and any(_per_direction(padding, rank)),
     )
 
 

@@ -106,14 +106,18 @@ def _on_cores(chosen: Setting, repeat: int) -> Setting:
     """The setting on the kind of core that the run was pinned to.
 
     The run format has no column for it. Where a runtime's benchmark pins its threads to one kind of
-    core and lists the big ones first, the second row of a configuration is of the second kind.
+    core, it is one that has as many; of several, the big ones come first, and the second row of a
+    configuration is of the second kind. More threads than any kind has run on all cores.
     """
     engine = chosen.profile.engines[chosen.engine]
     pins = getattr(module_of(chosen.execution), "BENCHMARK_PINS_CORES", False)
-    if not pins or not isinstance(engine, CpuEngine) or not repeat:
+    if not pins or not isinstance(engine, CpuEngine):
         return chosen
-    kinds = list(dict.fromkeys(cluster.core for cluster in engine.clusters))
-    if repeat >= len(kinds):
+    counts: dict[str, int] = {}
+    for cluster in engine.clusters:
+        counts[cluster.core] = counts.get(cluster.core, 0) + cluster.count
+    kinds = [kind for kind, count in counts.items() if count >= (chosen.threads or 1)]
+    if repeat >= len(kinds) or kinds[repeat] == engine.clusters[0].core:
         return chosen
     clusters = [cluster for cluster in engine.clusters if cluster.core == kinds[repeat]]
     narrowed = {**chosen.profile.engines, chosen.engine: engine.model_copy(
