@@ -136,4 +136,5 @@ def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
         inside=all(kernel.inside for kernel in group.members),
         rows=sum(kernel.rows for kernel in group.members),
         transcendentals=sum(kernel.transcendentals for kernel in group.members),
+        scalars=sum(kernel.scalars for kernel in group.members),
     )

@@ -18,7 +18,7 @@ from costmodel.rules.copies import makes_contiguous, reorders, takes_part
 from costmodel.rules.epilogues import ADDITIONS
 from costmodel.rules.geometry import geometry_of
 from costmodel.rules.loops import rows as rows_of
-from costmodel.rules.loops import transcendentals
+from costmodel.rules.loops import scalars, transcendentals
 from costmodel.table import Row
 
 #: Batch norm in eval mode: x*scale + shift, which folds into weights and bias.
@@ -105,6 +105,7 @@ def plain_kernel(group: Group, dtype: str, stored: str | None = None) -> Kernel:
         strided=_transposes(head.op),
         transcendentals=sum(transcendentals(row.op) for row in group.rows if row.cost),
         rows=rows_of(head.op),
+        scalars=scalars(head.op, int(head.cost.ops) if head.cost else 0),
     )
 
 

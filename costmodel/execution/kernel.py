@@ -28,7 +28,7 @@ class Kernel:
     format of the arithmetic. ``dispatches`` counts calls that the host makes for it. ``strided``
     marks access that runs across memory (a transposition), which no cache line serves whole.
     ``transcendentals`` are the elements among ``ops`` that go through an exponential or the like,
-    ``rows`` what a norm or softmax treats one by one.
+    ``rows`` what a norm or softmax treats one by one, ``scalars`` operations that run one by one.
     ``inside``: cuDNN makes a pass of its own, CPU libraries do it inside the kernel before.
     """
 
@@ -46,6 +46,7 @@ class Kernel:
     strided: bool = False
     transcendentals: int = 0
     rows: int = 0
+    scalars: int = 0
     inside: bool = False
 
     @property

@@ -84,7 +84,7 @@ def _pairs(narrow: int, wide: int) -> Callable[[], nn.Module]:
 
 def _dense() -> Iterator[Microbenchmark]:
     shapes = ((1, 32, 56, 3), (1, 64, 56, 3), (1, 128, 28, 3), (1, 256, 14, 3), (1, 512, 7, 3),
-              (1, 48, 28, 5), (8, 64, 56, 3), (8, 256, 14, 3))  # fmt: skip
+              (1, 48, 28, 5), (1, 40, 28, 3), (8, 64, 56, 3), (8, 256, 14, 3))  # fmt: skip
     for batch, channels, size, window in shapes:
         yield Microbenchmark(
             f"conv {window}x{window} {channels}, {batch} x {size}x{size}", "dense",
@@ -121,7 +121,8 @@ def _same(channels: int, window: int, groups: int, layers: int) -> Callable[[], 
 
 def _depthwise() -> Iterator[Microbenchmark]:
     shapes = ((1, 32, 112, 3), (1, 144, 56, 3), (1, 192, 28, 5), (1, 576, 14, 3), (1, 960, 7, 5),
-              (1, 96, 56, 7), (1, 384, 14, 7), (8, 96, 56, 3), (8, 480, 14, 5))  # fmt: skip
+              (1, 96, 56, 7), (1, 384, 14, 7), (8, 96, 56, 3), (8, 480, 14, 5),
+              (1, 24, 112, 3), (1, 120, 28, 3), (8, 72, 28, 5), (8, 12, 56, 3))  # fmt: skip
     for batch, channels, size, window in shapes:
         yield Microbenchmark(
             f"depthwise {window}x{window} {channels}, {batch} x {size}x{size}", "depthwise",
@@ -171,11 +172,34 @@ def _attention() -> Iterator[Microbenchmark]:
                 f"products and softmax {'x'.join(map(str, shape))}", "attention", shape, _by_hand
             )
 
+    for batch in (1, 8):
+        yield Microbenchmark(
+            f"scores of 4 heads mixed, {batch} x 196x196", "attention", (batch, 4, 196, 196),
+            _mixed_heads,
+        )  # fmt: skip
+
 
 def _sdpa() -> nn.Module:
     from torch.nn.functional import scaled_dot_product_attention
 
     return _repeated(lambda x: scaled_dot_product_attention(x, x, x), 4)
+
+
+def _mixed_heads() -> nn.Module:
+    """A product over the heads of attention scores, which have to be brought together for it."""
+    from torch import nn
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.ModuleList([nn.Linear(4, 4) for _ in range(3)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.mix:
+                x = layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).softmax(-1)
+            return x
+
+    return Mixed()
 
 
 def _by_hand() -> nn.Module:
@@ -272,6 +296,12 @@ def _movement() -> Iterator[Microbenchmark]:
             _calls(lambda x: x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1) * 1.5, 3),
         )  # fmt: skip
         yield Microbenchmark(f"concatenation {text}", "movement", shape, _calls(_halves, 4))
+    for batch, size in ((1, 196), (2, 784)):
+        yield Microbenchmark(
+            f"addition of a transposed {batch}x{size}x{size}", "movement", (batch, size, size),
+            _calls(lambda x: x + x.transpose(1, 2), 4),
+        )  # fmt: skip
+    yield Microbenchmark("layer norm of a map 96x56x56", "movement", (1, 96, 56, 56), _map_norms)
 
 
 def _halves(x: Tensor) -> Tensor:
@@ -279,6 +309,15 @@ def _halves(x: Tensor) -> Tensor:
 
     left, right = x.chunk(2, 1)
     return torch.cat((right, left), 1)
+
+
+def _map_norms() -> nn.Module:
+    """Norms over the channels of maps in channels-first order."""
+    from torch.nn.functional import layer_norm
+
+    return _repeated(
+        lambda x: layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],)).permute(0, 3, 1, 2).relu(), 3
+    )
 
 
 def _pooling() -> Iterator[Microbenchmark]:
@@ -323,4 +362,10 @@ def _training() -> Iterator[Microbenchmark]:
         yield Microbenchmark(
             f"training step, conv 1x1 {narrow}-{wide}, {batch} x {size}x{size}",
             "training", (batch, narrow, size, size), _pairs(narrow, wide), "train",
+        )  # fmt: skip
+    for batch, channels, size, window in ((8, 96, 28, 3), (8, 144, 14, 5)):
+        yield Microbenchmark(
+            f"training step, depthwise {window}x{window} {channels}, {batch} x {size}x{size}",
+            "training", (batch, channels, size, size), _same(channels, window, channels, 3),
+            "train",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the loops of an op ask beyond operations and bytes: slow functions, and rows to sum.
+"""What the loops of an op ask beyond operations and bytes: slow functions, rows, scalar steps.
 
 Counting says one operation for an exponential, a logarithm or an error function; a vector unit
 that has no instruction for it takes ten to thirty. A norm or a softmax begins anew on every row.
@@ -41,3 +41,21 @@ def rows(op: Op) -> int:
     if family_of(op) not in _BY_ROW or not op.out.shape:
         return 0
     return int(op.out.numel) // max(int(op.out.shape[-1]), 1)
+
+
+#: Families whose loops walk windows or indices, which compilers do not vectorise.
+_SCALAR = {"pooling", "interpolation", "embedding", "sorting"}
+
+
+def scalars(op: Op, ops: int) -> int:
+    """Those of the ``ops`` of an op that run one by one, not in vectors.
+
+    A maximum keeps its place beside its value. An average over whole maps is a plain sum.
+    """
+    if family_of(op) not in _SCALAR or _of_whole_maps(op):
+        return 0
+    return 2 * ops if "max_pool" in op.target else ops
+
+
+def _of_whole_maps(op: Op) -> bool:
+    return "adaptive_avg_pool" in op.target and all(size == 1 for size in op.out.shape[2:])
