@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import Literal
 
 from costmodel.calibration import COVERAGE
@@ -63,11 +64,15 @@ def timer_of(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     reorder = getattr(module_of(chosen.execution), "layout", None)
     if reorder is not None:
         chosen = replace(chosen, layout=reorder(kernels, chosen.layout))
+    timer: Timer = machine_of(chosen).timer(kernels, chosen)
+    return timer
+
+
+def machine_of(chosen: Setting) -> ModuleType:
+    """The machine model of a setting's engine."""
     kind = "x86" if chosen.is_x86 else chosen.profile.engines[chosen.engine].kind
     name = _MACHINES.get(chosen.block, kind)
-    model = importlib.import_module(f"costmodel.machine.{name}")
-    timer: Timer = model.timer(kernels, chosen)
-    return timer
+    return importlib.import_module(f"costmodel.machine.{name}")
 
 
 def _batch(table: CostTable) -> int:
@@ -217,4 +222,4 @@ def supported_dtypes(execution: str) -> tuple[str, ...]:
     return known
 
 
-__all__ = ["predict", "supported_dtypes", "timer_of", "times_of"]
+__all__ = ["machine_of", "predict", "supported_dtypes", "timer_of", "times_of"]

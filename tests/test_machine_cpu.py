@@ -19,7 +19,7 @@ from costmodel.execution.kernel import Access, Kernel
 from costmodel.hardware import cpu_peak, load_profile, peak, profile_names
 from costmodel.hardware.catalog import core
 from costmodel.hardware.schema import CpuEngine, NpuEngine, Profile
-from costmodel.machine.caches import hits, touches
+from costmodel.machine.caches import Levels, hits, touches
 from costmodel.machine.constants import blocks, values_of
 from costmodel.machine.times import Times
 from costmodel.roofline import times_of
@@ -286,6 +286,37 @@ def test_a_larger_cache_holds_more(far: Sequence[float], capacity: float, factor
     assert ((small >= 0) & (small <= 1)).all()
     assert (hits(distance, 0.0) == 0).all()
     assert (small[distance <= capacity] == 1).all()
+
+
+@given(st.integers(0, 10**8), st.integers(0, 10**8), st.integers(0, 10**9), st.floats(0, 1))
+def test_the_cost_of_a_byte_is_linear_between_corners(
+    l2: int, l3: int, distance: int, part: float
+) -> None:
+    levels = Levels(l2, l3, (9e10, 4e10, 1e10))
+    corners = [*levels.corners, max(levels.corners) + 1e9]
+    for low, high in itertools.pairwise(corners):
+        at = np.array([low, low + part * (high - low), high])
+        cheap, between, dear = levels.seconds(at)
+        assert between == pytest.approx(cheap + part * (dear - cheap), rel=1e-6)
+    assert levels.seconds(np.array([distance, 2.0 * distance])).tolist() == sorted(
+        levels.seconds(np.array([distance, 2.0 * distance]))
+    )
+    assert levels.shares(np.array([distance])).sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("hw", ["rpi5", "i9-10940x:cpu"])
+def test_passes_of_gpu_libraries_take_no_time_on_any_cpu(hw: str) -> None:
+    """They are done inside the kernel before, but what they touch has been touched."""
+    chosen = setting(hw, execution="eager", threads=1)
+    first, last = _copy(0, 1, 10**6), _copy(0, 2, 10**6)
+    bias = replace(_copy(1, 1, 10**6), inside=True, ops=250_000)
+    times = times_of([first, bias, last], chosen)
+    plain = times_of([first, last], chosen)
+    for seconds in (times.latency, times.compute, times.memory, times.overhead):
+        assert seconds[1] == 0.0
+    assert times.latency[0] == plain.latency[0]
+    assert times.latency[2] >= plain.latency[1]
+    assert times_of([first, replace(bias, inside=False), last], chosen).latency[1] > 0
 
 
 # -- accelerators ---------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodel.costfunction.clocks import Clock, clock_of, footprint, kernels_in
+from costmodel.costfunction.clocks import Clock, clock_of
 from costmodel.costfunction.explore import Progress, Survey, explore
 from costmodel.costfunction.pieces import COUNTS
 from costmodel.costfunction.space import Space, space_of
@@ -85,7 +85,7 @@ class CostFunction:
         self.survey = survey
         self.setting = chosen
         self.clock: Clock | None = clock_of(chosen) if chosen is not None else None
-        self.tables = _tables(survey, self.clock, chosen)
+        self.tables = _tables(survey, self.clock)
 
     @property
     def traced(self) -> int:
@@ -163,23 +163,23 @@ def cost_function(
     return _checked(CostFunction(survey, chosen), options)
 
 
-def _tables(survey: Survey, clock: Clock | None, chosen: Setting | None) -> list[PieceTable]:
+def _tables(survey: Survey, clock: Clock | None) -> list[PieceTable]:
     try:
         names = list(nx.lexicographical_topological_sort(survey.order))
     except nx.NetworkXUnfeasible:
         raise CostModelError(
             f"{survey.space.text}: the order of its layers depends on the choices"
         ) from None
-    floor = _floor(survey, names, chosen) if chosen is not None else 0.0
+    floor = _floor(survey, names, clock) if clock is not None else 0.0
     return [_table(survey, name, clock, floor) for name in names]
 
 
-def _floor(survey: Survey, names: Sequence[str], chosen: Setting) -> float:
+def _floor(survey: Survey, names: Sequence[str], clock: Clock) -> float:
     """A lower bound for the bytes that any network of the space touches."""
     weights, largest = 0.0, 0.0
     for name in names:
         found = [
-            footprint(kernels_in(piece, chosen)[1]) if piece is not None else (0.0, 0.0)
+            clock.footprint(piece) if piece is not None else (0.0, 0.0)
             for piece in survey.pieces[name]
         ]
         present = {number for number, _ in survey.entries[name].values()}

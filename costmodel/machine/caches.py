@@ -9,8 +9,8 @@ the last use in the run before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,39 +20,66 @@ from costmodel.machine.times import Array
 
 @dataclass(frozen=True)
 class Touches:
-    """Every access of a run: the kernel that makes it, its bytes, its reuse distance in bytes."""
+    """Every access of a run: the kernel that makes it, its bytes, and how far away they are.
+
+    ``since``: bytes that moved since the run last used the tensor, infinite where it did not;
+    ``stretch``: by how much other traffic, of which no tensor is known, adds to them. What the run
+    did not use before is a footprint away: ``weights``, all that the run brings in, and
+    ``working``, the largest kernel's share of the rest. ``bounded``: nothing is further away.
+    ``left``: bytes that moved after each storage was last used, until the run's end.
+    """
 
     kernel: np.ndarray
     nbytes: Array
-    distance: Array
+    since: Array
     weight: np.ndarray
+    weights: float
+    working: float
+    stretch: Array | float = 1.0
+    bounded: bool = True
+    left: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def footprint(self) -> float:
+        """Bytes between a use in one run and the first in the next."""
+        return self.weights + self.working
+
+    @property
+    def distance(self) -> Array:
+        """The reuse distance of every access in bytes."""
+        far = np.where(np.isinf(self.since), self.footprint, self.since * self.stretch)
+        return np.minimum(far, self.footprint) if self.bounded else far
 
 
-def touches(kernels: Sequence[Kernel]) -> Touches:
-    """The accesses of one run among many equal ones, in schedule order."""
+def touches(kernels: Sequence[Kernel], before: Mapping[int, float] | None = None) -> Touches:
+    """The accesses of one run among many equal ones, in schedule order.
+
+    ``before``: bytes that moved since each storage was last used, where that was ahead of
+    ``kernels``.
+    """
     starts = np.concatenate([[0.0], np.cumsum([float(k.nbytes) for k in kernels])])
-    footprint = _footprint(kernels)
-    last: dict[int, float] = {}
-    where, nbytes, distance, weight = [], [], [], []
+    last = {storage: -moved for storage, moved in (before or {}).items()}
+    where, nbytes, since, weight = [], [], [], []
     for index, kernel in enumerate(kernels):
         for access in kernel.reads:
-            before = last.get(access.storage)
-            far = footprint if before is None else min(starts[index] - before, footprint)
             where.append(index)
             nbytes.append(float(access.nbytes))
-            distance.append(max(far, float(access.nbytes)))
+            far = starts[index] - last.get(access.storage, -np.inf)
+            since.append(max(far, float(access.nbytes)))
             weight.append(access.weight)
             last[access.storage] = starts[index]
         for access in kernel.writes:
             where.append(index)
             nbytes.append(float(access.nbytes))
             # Allocators hand out what was freed last: it is as far away as this kernel's traffic.
-            distance.append(float(kernel.nbytes))
+            since.append(float(kernel.nbytes))
             weight.append(False)
             last[access.storage] = starts[index]
+    weights, working = footprint(kernels)
     return Touches(
-        np.array(where, int), np.array(nbytes), np.array(distance), np.array(weight, bool)
-    )
+        np.array(where, int), np.array(nbytes), np.array(since), np.array(weight, bool),
+        weights, working, left={storage: starts[-1] - at for storage, at in last.items()},
+    )  # fmt: skip
 
 
 def hits(distance: Array, capacity: float) -> Array:
@@ -67,8 +94,38 @@ def hits(distance: Array, capacity: float) -> Array:
     return share
 
 
-def _footprint(kernels: Sequence[Kernel]) -> float:
-    """Bytes that one run touches: all weights, and the largest kernel's activations."""
+@dataclass(frozen=True)
+class Levels:
+    """Where a CPU finds its operands: the second-level caches, the third, main memory.
+
+    ``l2`` and ``l3`` are bytes that all cores together hold, ``rates`` bytes/s from each of the
+    three.
+    """
+
+    l2: float
+    l3: float
+    rates: tuple[float, float, float]
+
+    def shares(self, distance: Array) -> Array:
+        """The part of each access that comes from each level, a row a level."""
+        in_l2 = hits(distance, self.l2)
+        in_caches = np.maximum(hits(distance, self.l2 + self.l3), in_l2)
+        return np.array((in_l2, in_caches - in_l2, 1.0 - in_caches))
+
+    def seconds(self, distance: Array) -> Array:
+        """Seconds a byte at each distance."""
+        found: Array = (self.shares(distance) / np.array(self.rates)[:, None]).sum(axis=0)
+        return found
+
+    @property
+    def corners(self) -> list[float]:
+        """Distances between which `seconds` is linear; from the last on it is constant."""
+        caches = (self.l2, self.l2 + self.l3)
+        return sorted({0.0, *caches, *(2 * capacity for capacity in caches)})
+
+
+def footprint(kernels: Sequence[Kernel]) -> tuple[float, float]:
+    """Bytes of all weights that one run touches, and of the largest kernel's activations."""
     weights: dict[int, int] = {}
     live = 0
     for kernel in kernels:
@@ -79,4 +136,4 @@ def _footprint(kernels: Sequence[Kernel]) -> float:
             else:
                 moving += access.nbytes
         live = max(live, moving)
-    return float(sum(weights.values()) + live)
+    return float(sum(weights.values())), float(live)

@@ -20,8 +20,9 @@ from costmodel.execution.microkernel import Microkernel, microkernel_of
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import fastest_cores
 from costmodel.hardware.schema import Cluster, Core, CpuEngine, Memory
-from costmodel.machine.caches import Touches, hits, touches
-from costmodel.machine.times import Array, Timer, Times
+from costmodel.machine.caches import Levels, Touches, hits, touches
+from costmodel.machine.parts import Parting, Parts
+from costmodel.machine.times import Array, Timer
 
 if TYPE_CHECKING:
     from costmodel.setting import Setting
@@ -74,19 +75,30 @@ class Work:
     blocks: Array
     functions: Array
     dtype: np.ndarray
+    inside: np.ndarray
     touched: Touches
 
 
 def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     """Seconds per kernel on the fastest cores of the device, once constants are known."""
+    parting = parts(kernels, chosen)
+    return lambda constants: parting(constants).times()
+
+
+def parts(
+    kernels: Sequence[Kernel], chosen: Setting, before: Mapping[int, float] | None = None
+) -> Parting:
+    """What those seconds are made of; ``before`` as in `costmodel.machine.caches.touches`."""
     engine = chosen.profile.engines[chosen.engine]
     assert isinstance(engine, CpuEngine)
     team = fastest_cores(engine, chosen.threads)
-    work, memory = work_of(kernels, chosen.execution), chosen.profile.memory
+    work, memory = work_of(kernels, chosen.execution, before), chosen.profile.memory
     return lambda constants: evaluate(work, engine, team, memory, constants)
 
 
-def work_of(kernels: Sequence[Kernel], execution: str) -> Work:
+def work_of(
+    kernels: Sequence[Kernel], execution: str, before: Mapping[int, float] | None = None
+) -> Work:
     """The demands of ``kernels`` with the inner loops of ``execution``."""
     demands = [
         _demand(kernel, microkernel_of(execution, kernel.dtype))._replace(
@@ -97,7 +109,8 @@ def work_of(kernels: Sequence[Kernel], execution: str) -> Work:
     columns = np.array(demands, float).reshape(-1, len(Demand._fields)).T
     fields: dict[str, Array] = dict(zip(Demand._fields, columns, strict=True))
     formats = np.array([_format(kernel) for kernel in kernels])
-    return Work(**fields, dtype=formats, touched=touches(kernels))
+    inside = np.array([kernel.inside for kernel in kernels], bool)
+    return Work(**fields, dtype=formats, inside=inside, touched=touches(kernels, before))
 
 
 def _format(kernel: Kernel) -> str:
@@ -141,27 +154,24 @@ def evaluate(
     team: Sequence[Cluster],
     memory: Memory,
     constants: Mapping[str, float],
-) -> Times:
-    """Seconds per kernel when ``team`` (busy cores by cluster) shares every kernel evenly."""
+) -> Parts:
+    """Each kernel's time when ``team`` (busy cores by cluster) shares every kernel evenly."""
     threads = sum(cluster.count for cluster in team)
     share = np.ceil(work.blocks / threads) / work.blocks
     slowest = np.zeros_like(work.macs)
     for cluster in team:
         slowest = np.maximum(slowest, _core_seconds(work, cluster, constants))
     compute = slowest * np.maximum(share, 1.0 / threads)
-    per_level = _traffic(work, engine, team, memory, constants)
-    traffic = np.sum(per_level, axis=0)
+    levels = _levels(engine, team, memory, constants)
+    l1 = min((c.l1d_kb or 0.0) * 1024 for c in team)
+    again = work.restreamed * (1.0 - hits(work.panel, l1)) / levels.rates[0]
     first = team[0]
     issue = constants["layer_instructions"] / core(first.core).decode_width
     join = constants["fork_cycles"] * (threads - 1)
     overhead = np.full(len(compute), (issue + join) / (first.clock_ghz * 1e9))
     ahead = min(_outstanding(core(cluster.core)) for cluster in team)
     overlap = ahead / (ahead + constants["half_hidden_misses"])
-    hidden = overlap * np.minimum(compute, traffic)
-    names = np.array(("l2", "l3", "dram"))
-    level = tuple(str(name) for name in names[np.argmax(per_level, axis=0)])
-    return Times(compute + traffic - hidden + overhead, compute, traffic,
-                 overhead, level)  # fmt: skip
+    return Parts(compute, overhead, again, work.touched, levels, overlap).without(work.inside)
 
 
 def _core_seconds(work: Work, cluster: Cluster, constants: Mapping[str, float]) -> Array:
@@ -202,35 +212,21 @@ def _has(kind: Core, extension: str) -> bool:
     return not kind.isa.startswith("armv") or extension in kind.isa.split("+")
 
 
-def _traffic(
-    work: Work,
-    engine: CpuEngine,
-    team: Sequence[Cluster],
-    memory: Memory,
-    constants: Mapping[str, float],
-) -> list[Array]:
-    """Seconds spent on bytes from the second level, from the third, and from memory."""
+def _levels(
+    engine: CpuEngine, team: Sequence[Cluster], memory: Memory, constants: Mapping[str, float]
+) -> Levels:
+    """Bytes that the second and the third level hold, and bytes/s from each and from memory."""
     near = sum(_l2_bytes(cluster) for cluster in team)
     far = ((engine.l3_mb or 0.0) + (engine.system_cache_mb or 0.0)) * 2**20
-    touched = work.touched
-    in_l2 = hits(touched.distance, near)
-    in_l3 = hits(touched.distance, near + far) - in_l2 if far else np.zeros_like(in_l2)
-    in_dram = 1.0 - in_l2 - in_l3
     misses = sum(cluster.count * _outstanding(core(cluster.core)) for cluster in team)
     l2 = sum(_l2_rate(cluster) for cluster in team)
     l3 = l2 / 2
-    l1 = min((c.l1d_kb or 0.0) * 1024 for c in team)
-    again = work.restreamed * (1.0 - hits(work.panel, l1))
     dram = min(
         l3,
         misses * _LINE / (constants["dram_ns"] * 1e-9),
         _stream_share(memory, constants["channel_conflict"]) * memory.gb_per_s * 1e9,
     )
-    seconds = [
-        np.bincount(touched.kernel, touched.nbytes * part, len(work.macs)) / rate
-        for part, rate in ((in_l2, l2), (in_l3, l3), (in_dram, dram))
-    ]
-    return [seconds[0] + again / l2, *seconds[1:]]
+    return Levels(near, far, (l2, l3, dram))
 
 
 def _stream_share(memory: Memory, conflict: float) -> float:

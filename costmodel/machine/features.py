@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,8 @@ class Features:
 
     ``fresh`` are bytes read that no earlier kernel of the run touched or that are weights;
     ``near`` is a list of (bytes, distance): what was touched before, and how many bytes have
-    moved since. Extents as in `costmodel.rules.geometry.Geometry`, 0 where there is no product.
+    moved since; ``left``: how many have at the end, by storage. Extents as in
+    `costmodel.rules.geometry.Geometry`, 0 where there is no product.
     """
 
     macs: Array
@@ -31,6 +32,7 @@ class Features:
     fresh: Array
     written: Array
     near: tuple[tuple[Array, Array], ...]
+    left: Mapping[int, float]
     groups: Array
     m: Array
     n: Array
@@ -65,9 +67,9 @@ class Features:
 _FOLLOWED = 3
 
 
-def features_of(kernels: Sequence[Kernel]) -> Features:
-    """The arrays of ``kernels``."""
-    reuse = _reuse(kernels)
+def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = None) -> Features:
+    """The arrays of ``kernels``; ``before`` as in `costmodel.machine.caches.touches`."""
+    reuse, left = _reuse(kernels, before or {})
     extents = [_extents(kernel) for kernel in kernels]
 
     def column(values: Sequence[float]) -> Array:
@@ -84,6 +86,7 @@ def features_of(kernels: Sequence[Kernel]) -> Features:
             (column([near[i][0] for _, near in reuse]), column([near[i][1] for _, near in reuse]))
             for i in range(_FOLLOWED)
         ),
+        left=left,
         groups=column([e[0] for e in extents]),
         m=column([e[1] for e in extents]),
         n=column([e[2] for e in extents]),
@@ -136,13 +139,16 @@ def _extents(kernel: Kernel) -> tuple[float, ...]:
     )
 
 
-def _reuse(kernels: Sequence[Kernel]) -> list[tuple[float, list[tuple[float, float]]]]:
+def _reuse(
+    kernels: Sequence[Kernel], before: Mapping[int, float]
+) -> tuple[list[tuple[float, list[tuple[float, float]]]], dict[int, float]]:
     """Per kernel its fresh bytes, and its largest re-read operands with their reuse distance.
+    Last, how many bytes moved since each storage was touched.
 
     The distance is the bytes moved since the operand was last touched, itself included: it is
     still in a cache that holds more than that (least recently used, fully associative).
     """
-    last: dict[int, float] = {}
+    last = {storage: -moved for storage, moved in before.items()}
     clock = 0.0
     found = []
     for kernel in kernels:
@@ -160,4 +166,4 @@ def _reuse(kernels: Sequence[Kernel]) -> list[tuple[float, list[tuple[float, flo
         clock += nbytes(kernel.reads) + nbytes(kernel.writes)
         for access in (*kernel.reads, *kernel.writes):
             last[access.storage] = clock
-    return found
+    return found, {storage: clock - at for storage, at in last.items()}

@@ -21,9 +21,10 @@ from costmodel.execution.kernel import Kernel
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import cpu_peak, fastest_cores
 from costmodel.hardware.schema import CpuEngine, DType
-from costmodel.machine.caches import hits
+from costmodel.machine.caches import Levels, Touches
 from costmodel.machine.features import Features, Mask, features_of
-from costmodel.machine.times import Array, Timer, Times
+from costmodel.machine.parts import Parting, Parts
+from costmodel.machine.times import Array, Timer
 
 if TYPE_CHECKING:
     from costmodel.setting import Setting
@@ -69,7 +70,15 @@ class Machine:
 
 def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     """The time of every kernel of a run, once constants are known."""
-    run, machine = features_of(kernels), machine_of(chosen, {k.dtype for k in kernels})
+    parting = parts(kernels, chosen)
+    return lambda constants: parting(constants).times()
+
+
+def parts(
+    kernels: Sequence[Kernel], chosen: Setting, before: Mapping[int, float] | None = None
+) -> Parting:
+    """What those times are made of; ``before`` as in `costmodel.machine.caches.touches`."""
+    run, machine = features_of(kernels, before), machine_of(chosen, {k.dtype for k in kernels})
     return lambda constants: evaluate(run, machine, constants)
 
 
@@ -96,11 +105,10 @@ def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:
     )
 
 
-def evaluate(run: Features, machine: Machine, constants: Mapping[str, float]) -> Times:
-    """Per kernel max(compute, memory), the exposed part of the smaller one, and its start."""
+def evaluate(run: Features, machine: Machine, constants: Mapping[str, float]) -> Parts:
+    """The parts of every kernel's time."""
     own = _own_loops(run, machine)
     compute = _compute_seconds(run, machine, constants, own)
-    memory, level = _memory_seconds(run, machine, constants, own)
     library = np.isin(run.kind, _LIBRARY) & ~own
     prepared = np.isin(run.family, _PREPARED) | (np.isin(run.kind, tuple(_EFFICIENCY)) & ~library)
     busy_threads = np.minimum(1.0, run.written / 4 / (GRAIN * machine.threads))
@@ -110,11 +118,9 @@ def evaluate(run: Features, machine: Machine, constants: Mapping[str, float]) ->
         + constants["convolution_us"] * library
         + constants["fork_us"] * (machine.threads - 1) * busy_threads
     )
-    latency = np.maximum(compute, memory) + overhead
-    latency = latency + constants["exposed"] * np.minimum(compute, memory)
-    for seconds in (latency, compute, memory, overhead):
-        seconds[run.inside] = 0.0
-    return Times(latency, compute, memory, overhead, level)
+    touched, levels = _traffic(run, library, constants), _levels(machine, constants)
+    near, hidden = np.zeros(len(run)), 1.0 - constants["exposed"]
+    return Parts(compute, overhead, near, touched, levels, hidden).without(run.inside)
 
 
 def _own_loops(run: Features, machine: Machine) -> Mask:
@@ -158,40 +164,46 @@ def _compute_seconds(
     return seconds
 
 
-def _memory_seconds(
-    run: Features, machine: Machine, constants: Mapping[str, float], own: Mask
-) -> tuple[Array, tuple[str, ...]]:
-    packed = np.isin(run.kind, _LIBRARY) & ~own
-    copied = np.where(packed, constants["reorder_passes"], 0.0)
-    repacked = np.where(packed, constants["repack_passes"], 0.0)
-    # A weight comes back after everything else of a run; what is written took the place of what
-    # was freed about two tensors ago; copies in another order push operands out of the caches.
-    weights = run.fresh.sum() + 2 * run.written.max(initial=0.0)
-    touched = [
-        (run.fresh, np.full(len(run), weights)),
-        (run.fresh * repacked, run.fresh),
-        *((size, distance * (1 + copied)) for size, distance in run.near),
-        (run.written, 2 * run.written),
-        ((run.read - run.fresh + run.written) * copied, (run.read + run.written) * (1 + copied)),
+def _traffic(run: Features, library: Mask, constants: Mapping[str, float]) -> Touches:
+    """Every access; what the library copies into its own order counts as further ones."""
+    copied = np.where(library, constants["reorder_passes"], 0.0)
+    repacked = np.where(library, constants["repack_passes"], 0.0)
+    # Copies in another order push operands out of the caches; what is written took the place of
+    # what was freed about two tensors ago.
+    further, as_far = 1.0 + copied, np.ones(len(run))
+    accesses = [
+        (run.fresh, np.full(len(run), np.inf), as_far),
+        (run.fresh * repacked, run.fresh, as_far),
+        *((size, distance, further) for size, distance in run.near),
+        (run.written, 2 * run.written, as_far),
+        ((run.read - run.fresh + run.written) * copied, run.read + run.written, further),
     ]
-    l3 = machine.l3 * constants["l3_share"]
-    bytes_at = np.zeros((3, len(run)))
-    for size, distance in touched:
-        in_l2 = hits(distance, machine.l2)
-        in_caches = np.maximum(hits(distance, machine.l2 + l3), in_l2)
-        bytes_at += size * np.array((in_l2, in_caches - in_l2, 1.0 - in_caches))
+    sizes, since, stretch = (np.concatenate(column) for column in zip(*accesses, strict=True))
+    product = np.isin(run.kind, tuple(_EFFICIENCY))
+    slower = np.where(run.strided & ~product, constants["strided_efficiency"], 1.0)
+    return Touches(
+        kernel=np.tile(np.arange(len(run)), len(accesses)),
+        nbytes=sizes / np.tile(slower, len(accesses)),
+        since=since,
+        weight=np.repeat(np.arange(len(accesses)) == 0, len(run)),
+        # A weight comes back after everything else of a run.
+        weights=float(run.fresh.sum()),
+        working=2 * float(run.written.max(initial=0.0)),
+        stretch=stretch,
+        bounded=False,
+        left=run.left,
+    )
+
+
+def _levels(machine: Machine, constants: Mapping[str, float]) -> Levels:
     cycles = machine.clock * machine.threads
+    memory = min(
+        constants["stream_efficiency"] * machine.memory,
+        constants["core_gb_per_s"] * 1e9 * machine.threads,
+    )
     rates = (
         constants["l2_bytes_per_cycle"] * cycles,
         constants["l3_bytes_per_cycle"] * cycles,
-        min(
-            constants["stream_efficiency"] * machine.memory,
-            constants["core_gb_per_s"] * 1e9 * machine.threads,
-        ),
+        memory,
     )
-    per_level = bytes_at / np.array(rates)[:, None]
-    seconds = per_level.sum(axis=0)
-    product = np.isin(run.kind, tuple(_EFFICIENCY))
-    seconds[run.strided & ~product] /= constants["strided_efficiency"]
-    names = np.array(("l2", "l3", "dram"))
-    return seconds, tuple(str(name) for name in names[np.argmax(per_level, axis=0)])
+    return Levels(machine.l2, machine.l3 * constants["l3_share"], rates)

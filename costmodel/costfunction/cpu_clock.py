@@ -1,0 +1,173 @@
+"""CPUs: times add up; caches tie a kernel to what ran before it and to the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from costmodel.costfunction.launches import Columns, kernels_in, used_before
+from costmodel.costfunction.pieces import Piece
+from costmodel.errors import CostModelError
+from costmodel.execution.kernel import Kernel
+from costmodel.machine.caches import Touches, footprint
+from costmodel.machine.parts import Parts
+from costmodel.machine.times import Array
+from costmodel.roofline import machine_of
+from costmodel.setting import Setting
+
+#: Bytes since the entry of a piece was used, while the piece stands alone: more than any run moves,
+#: and few enough that a float holds every byte beyond.
+_FAR = 2.0**50
+#: Columns before the kernels: seconds that nothing else changes; bytes added to the footprint, and
+#: of the largest kernel; bytes moved since the exit was used; 1 if the piece does not use it.
+_HEAD = 5
+#: Columns of one kernel: seconds of arithmetic, of traffic at known distances; bytes a footprint
+#: away; two places for accesses (`CpuClock._place`).
+_ROW = 9
+
+
+class CpuClock:
+    """An operand costs a time a byte that depends on its reuse distance alone.
+
+    Inside a piece that distance is known. For what enters the piece it is the bytes that the piece
+    moved until then, plus those since the piece before last used it. What the run brings in, its
+    weights, is a footprint away: a sum over the pieces plus the largest kernel's share. Where the
+    machine model bounds distances by it, that is the upper limit of the others too.
+    """
+
+    absent = np.array([0.0, 0.0, 0.0, 0.0, 1.0])
+
+    def __init__(self, chosen: Setting) -> None:
+        self.chosen = chosen
+        self.constants = chosen.constants()
+        alone = self._parts([], {})
+        self.levels, self.hidden = alone.levels, alone.hidden
+        self.bounded = alone.touched.bounded
+        corners = np.array(self.levels.corners)
+        costs = self.levels.seconds(corners)
+        self.nearest = float(costs[0])
+        #: Where the cost a byte rises with distance, and how steeply.
+        self.slopes = [
+            (low, high, (dear - cheap) / (high - low))
+            for (low, cheap), (high, dear) in pairwise(zip(corners, costs, strict=True))
+            if cheap != dear
+        ]
+
+    def footprint(self, piece: Piece) -> tuple[float, float]:
+        return footprint(kernels_in(piece, self.chosen)[1]) if self.bounded else (0.0, 0.0)
+
+    def features(self, piece: Piece, floor: float) -> Array:
+        front, inside = kernels_in(piece, self.chosen)
+        if not inside:
+            return self.absent
+        reads = {a.storage for k in inside for a in k.reads if not a.weight}
+        entries = {*reads, piece.out} & used_before(piece, front, self.chosen)
+        parts = self._parts(inside, dict.fromkeys(entries, _FAR))
+        touched, rows = parts.touched, self._rows(parts, floor)
+        known = ~rows[:, 2:].any(axis=1)
+        alone = rows[:, 0] + rows[:, 1] - self.hidden * np.minimum(rows[:, 0], rows[:, 1])
+        left = touched.left.get(piece.out, _FAR)
+        head = [
+            parts.overhead.sum() + alone[known].sum(),
+            touched.weights,
+            touched.working,
+            left % _FAR,
+            float(left >= _FAR),
+        ]
+        return np.concatenate([head, rows[~known].ravel()])
+
+    def latency(self, columns: Sequence[Columns], xp: Any) -> Any:
+        total: Any = 0.0
+        weights: Any = 0.0
+        working: Any = 0.0
+        for piece in columns:
+            total = total + piece[0]
+            weights = weights + piece[1]
+            working = xp.maximum(working, piece[2])
+        run = weights + working
+        run_cost = self._cost(run, xp)
+        far: Any = 0.0
+        for piece in columns:
+            for start in range(_HEAD, len(piece), _ROW):
+                row = piece[start : start + _ROW]
+                compute, memory = row[0], row[1] + row[2] * run_cost
+                memory = memory + self._entered(row[3:], far, run, run_cost, xp)
+                total = total + compute + memory - self.hidden * xp.minimum(compute, memory)
+            far = piece[3] + piece[4] * far
+        return total
+
+    def _parts(self, kernels: Sequence[Kernel], before: Mapping[int, float]) -> Parts:
+        parts: Parts = machine_of(self.chosen).parts(kernels, self.chosen, before)(self.constants)
+        return parts
+
+    def _rows(self, parts: Parts, floor: float) -> Array:
+        rows = np.zeros((len(parts.compute), _ROW))
+        rows[:, 0], rows[:, 1] = parts.compute, parts.near
+        touched = parts.touched
+        distance = touched.since * touched.stretch
+        costs = self.levels.seconds(distance)
+        least = self.levels.seconds(np.array([floor]))[0] if self.bounded else np.inf
+        for i in map(int, np.flatnonzero(touched.nbytes)):
+            row, size = rows[touched.kernel[i]], touched.nbytes[i]
+            if np.isinf(touched.since[i]):
+                row[2] += size
+            elif touched.since[i] >= _FAR:
+                self._enter(row, touched, i)
+            elif distance[i] <= floor or costs[i] <= least:
+                row[1] += size * costs[i]
+            else:
+                _put(row, (5, 7), size, costs[i])
+        return rows
+
+    def _enter(self, row: Array, touched: Touches, i: int) -> None:
+        """Note the use of what enters the piece: bytes, and bytes moved until then; where distances
+        are not bounded, how much they are stretched."""
+        until = touched.since[i] - _FAR
+        if self.bounded:
+            _put(row, (3,), touched.nbytes[i], until)
+        else:
+            stretch = np.broadcast_to(touched.stretch, touched.since.shape)[i]
+            _put(row, (3, 6), touched.nbytes[i], until, stretch)
+
+    def _entered(self, row: Columns, far: Any, run: Any, run_cost: Any, xp: Any) -> Any:
+        """Seconds of traffic whose distance the rest of the network decides."""
+        seconds: Any = 0.0
+        if self.bounded:
+            size, until, *known = row
+            if _used(size):
+                seconds = size * self._cost(xp.minimum(xp.maximum(far + until, size), run), xp)
+            for size, cost in (known[:2], known[2:]):
+                if _used(size):
+                    seconds = seconds + size * xp.minimum(cost, run_cost)
+            return seconds
+        for size, until, stretch in (row[:3], row[3:]):
+            if _used(size):
+                seconds = seconds + size * self._cost((far + until) * stretch, xp)
+        return seconds
+
+    def _cost(self, distance: Any, xp: Any) -> Any:
+        """Seconds a byte at a reuse distance: linear between the corners of the levels."""
+        cost: Any = self.nearest
+        for low, high, slope in self.slopes:
+            cost = cost + (xp.clip(distance, low, high) - low) * slope
+        return cost
+
+
+def _put(row: Array, places: Sequence[int], size: float, *about: float) -> None:
+    """Add an access to the place of others like it, or to a free one."""
+    for place in places:
+        end = place + 1 + len(about)
+        if row[place] == 0 or tuple(row[place + 1 : end]) == about:
+            row[place] += size
+            row[place + 1 : end] = about
+            return
+    raise CostModelError(
+        "a kernel reads too many far operands of different age; no cost function follows them"
+    )
+
+
+def _used(column: Any) -> bool:
+    return bool((column != 0).any())

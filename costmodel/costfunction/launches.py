@@ -1,0 +1,42 @@
+"""The kernels of a piece, launched as they are in the whole network."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from costmodel.costfunction.pieces import Piece
+from costmodel.execution import kernels_of
+from costmodel.execution.formats import AMP
+from costmodel.execution.kernel import Kernel
+from costmodel.setting import Setting
+
+#: Columns of numbers of one piece for many architectures; numpy arrays or torch tensors.
+Columns: TypeAlias = Any
+
+
+def kernels_in(piece: Piece, chosen: Setting) -> tuple[list[Kernel], list[Kernel]]:
+    """Kernels of the piece before, for context, and those of the piece.
+
+    Autocast follows formats from the network's first op on, so that there everything in front is
+    the context.
+    """
+    context = piece.earlier if chosen.dtype in AMP else piece.before
+    own = {row.op.name for row in piece.rows}
+    found = kernels_of((*context, *piece.rows), chosen.execution, chosen.format)
+    inside = [k for k in found if own.intersection(_ops(k))]
+    return found[: len(found) - len(inside)], inside
+
+
+def used_before(piece: Piece, front: list[Kernel], chosen: Setting) -> set[int]:
+    """Storages of activations that kernels ahead of the piece use; ``front`` are the last of them.
+
+    Usually it is the piece in front that makes, or uses, what enters; where it launches nothing,
+    as views do, all rows ahead are asked.
+    """
+    kernels = front or kernels_of(piece.earlier, chosen.execution, chosen.format)
+    return {a.storage for k in kernels for a in (*k.reads, *k.writes) if not a.weight}
+
+
+def _ops(kernel: Kernel) -> list[str]:
+    """Op names of a kernel; parts of an op are written ``op.part``."""
+    return [name for full in kernel.names for name in (full, full.rpartition(".")[0])]
