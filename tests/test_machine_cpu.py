@@ -311,12 +311,11 @@ def test_passes_of_gpu_libraries_take_no_time_on_any_cpu(hw: str) -> None:
     first, last = _copy(0, 1, 10**6), _copy(0, 2, 10**6)
     bias = replace(_copy(1, 1, 10**6), inside=True, ops=250_000)
     times = times_of([first, bias, last], chosen)
-    plain = times_of([first, last], chosen)
+    passed = times_of([first, replace(bias, inside=False), last], chosen)
     for seconds in (times.latency, times.compute, times.memory, times.overhead):
         assert seconds[1] == 0.0
-    assert times.latency[0] == plain.latency[0]
-    assert times.latency[2] >= plain.latency[1]
-    assert times_of([first, replace(bias, inside=False), last], chosen).latency[1] > 0
+    assert passed.latency[1] > 0
+    assert times.latency[[0, 2]].tolist() == passed.latency[[0, 2]].tolist()
 
 
 # -- accelerators ---------------------------------------------------------------------------------

@@ -35,11 +35,12 @@ def test_the_search_space_has_seventeen_choices(example):
 
 
 @pytest.mark.slow
-def test_a_million_networks_of_seventeen_choices_take_seconds(example):
+@pytest.mark.parametrize("hw", ["pixel8", "i9-10940x:cpu"])
+def test_a_million_networks_of_seventeen_choices_take_seconds(example, hw):
     module = example("search")
     # Two values each keep the tracing short; what a look-up takes does not depend on them.
     choices = {name: values[:: len(values) - 1] for name, values in module.CHOICES.items()}
-    on = cm.cost_function(module.Network, choices, "1x3x{size}x{size}", hw="pixel8")
+    on = cm.cost_function(module.Network, choices, "1x3x{size}x{size}", hw=hw)
     assert len(on.space.names) == 17
     rows = on.draw(1_000_000)
     start = time.process_time()
@@ -50,7 +51,7 @@ def test_a_million_networks_of_seventeen_choices_take_seconds(example):
         values = dict(zip(choices, map(int, rows[i]), strict=True))
         with torch.device("meta"):
             net = module.Network(**values)
-        report = cm.analyze(net, "1x3x{size}x{size}".format(**values), hw="pixel8")
+        report = cm.analyze(net, "1x3x{size}x{size}".format(**values), hw=hw)
         assert (costs.macs[i], costs.params[i]) == (report.macs, report.params)
         assert costs.latency_s[i] == pytest.approx(report.latency_s, rel=1e-6)
 

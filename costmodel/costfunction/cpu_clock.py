@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.costfunction.launches import Columns, kernels_in, used_before
+from costmodel.costfunction.launches import Columns, kernels_in
 from costmodel.costfunction.pieces import Piece
 from costmodel.errors import CostModelError
 from costmodel.execution.kernel import Kernel
@@ -64,7 +64,9 @@ class CpuClock:
         if not inside:
             return self.absent
         reads = {a.storage for k in inside for a in k.reads if not a.weight}
-        entries = {*reads, piece.out} & used_before(piece, front, self.chosen)
+        # What no kernel ahead used has come from outside, even where views stand in between.
+        used = {a.storage for k in front for a in (*k.reads, *k.writes)}
+        entries = {*reads, piece.out} & used
         parts = self._parts(inside, dict.fromkeys(entries, _FAR))
         touched, rows = parts.touched, self._rows(parts, floor)
         known = ~rows[:, 2:].any(axis=1)

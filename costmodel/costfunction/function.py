@@ -76,6 +76,21 @@ class PieceTable:
             found = found * extent + codes[:, choice]
         return found
 
+    def columns(self, rows: NDArray[np.intp]) -> list[Any]:
+        """The numbers of each architecture by column; a plain one where no choice changes it."""
+        found: list[Any] = list(self.numbers[:, 0])
+        for column, values in zip(self._varying, self._varied[:, rows], strict=True):
+            found[column] = values
+        return found
+
+    @cached_property
+    def _varying(self) -> list[int]:
+        return [int(i) for i in np.flatnonzero(np.ptp(self.numbers, axis=1))]
+
+    @cached_property
+    def _varied(self) -> Floats:
+        return self.numbers[self._varying]
+
 
 class CostFunction:
     """Costs of architectures, many at once: ``f(width1=…, depth1=…)`` or ``f(array)``."""
@@ -135,7 +150,7 @@ class CostFunction:
             counts += table.counts[:, rows]
             np.maximum(peak, table.peak[rows], out=peak)
             if self.clock is not None:
-                columns.append(table.numbers[:, rows])
+                columns.append(table.columns(rows))
         if self.clock is None:
             return (*counts, peak)
         return (*counts, peak, self.clock.latency(columns, np) + np.zeros(len(codes)))

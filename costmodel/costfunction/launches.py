@@ -27,16 +27,6 @@ def kernels_in(piece: Piece, chosen: Setting) -> tuple[list[Kernel], list[Kernel
     return found[: len(found) - len(inside)], inside
 
 
-def used_before(piece: Piece, front: list[Kernel], chosen: Setting) -> set[int]:
-    """Storages of activations that kernels ahead of the piece use; ``front`` are the last of them.
-
-    Usually it is the piece in front that makes, or uses, what enters; where it launches nothing,
-    as views do, all rows ahead are asked.
-    """
-    kernels = front or kernels_of(piece.earlier, chosen.execution, chosen.format)
-    return {a.storage for k in kernels for a in (*k.reads, *k.writes) if not a.weight}
-
-
 def _ops(kernel: Kernel) -> list[str]:
     """Op names of a kernel; parts of an op are written ``op.part``."""
     return [name for full in kernel.names for name in (full, full.rpartition(".")[0])]
