@@ -56,6 +56,8 @@ def _launches(index: int, row: Row, formats: Formats) -> Iterator[Kernel]:
         return
     if row.family in ("normalization", "softmax") and op.inputs and _scattered(op.inputs[0]):
         yield _copy_of(op, op.inputs[0], formats.inputs[index])
+    for spec in _interleaved_factors(row):
+        yield _copy_of(op, spec, formats.inputs[index])
     main = kernel_of(index, row, formats)
     bias = _separate_bias(op, main)
     if bias is not None:
@@ -115,6 +117,21 @@ def _scaled(accesses: tuple[Access, ...], wanted: object, traced: object) -> tup
         return accesses
     share = wanted / int(traced)  # type: ignore[call-overload]
     return tuple(Access(a.storage, int(a.nbytes * share), a.weight) for a in accesses)
+
+
+def _interleaved_factors(row: Row) -> list[TensorSpec]:
+    """Factors of a product that are copied first: heads that are neither batch nor rows.
+
+    Libraries take a matrix or its transpose, and one stride from matrix to matrix
+    (``at::matmul`` folds batch dimensions, aten/src/ATen/native/LinearAlgebra.cpp).
+    """
+    if row.family != "matmul":
+        return []
+    return [
+        spec
+        for spec in row.op.inputs
+        if spec.ndim > 3 and spec.kind == "activation" and _scattered(spec)
+    ]
 
 
 def _scattered(spec: TensorSpec) -> bool:

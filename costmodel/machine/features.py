@@ -29,6 +29,7 @@ class Features:
     ops: Array
     transcendentals: Array
     rows: Array
+    scalars: Array
     fresh: Array
     written: Array
     near: tuple[tuple[Array, Array], ...]
@@ -80,6 +81,7 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         ops=column([k.ops for k in kernels]),
         transcendentals=column([k.transcendentals for k in kernels]),
         rows=column([k.rows for k in kernels]),
+        scalars=column([k.scalars for k in kernels]),
         fresh=column([fresh for fresh, _ in reuse]),
         written=column([nbytes(k.writes) for k in kernels]),
         near=tuple(

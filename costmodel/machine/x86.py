@@ -19,7 +19,7 @@ import numpy as np
 from costmodel.execution import runs_framework
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware.catalog import core
-from costmodel.hardware.peaks import cpu_peak, fastest_cores
+from costmodel.hardware.peaks import core_rate, fastest_cores
 from costmodel.hardware.schema import CpuEngine, DType
 from costmodel.machine.caches import Levels, Touches
 from costmodel.machine.features import Features, Mask, features_of
@@ -37,8 +37,6 @@ _EFFICIENCY = {
     "depthwise": "depthwise_efficiency",
     "attention": "attention_efficiency",
 }
-#: Loops over windows and indices, which compilers do not vectorise.
-_SCALAR = ("pooling", "interpolation", "embedding", "sorting")
 #: Ops that set up more than a loop: statistics, or a call into a library.
 _PREPARED = ("batch_norm", "normalization", "softmax")
 #: Elements of a loop below which inductor and ATen give a thread nothing to do (their grain size
@@ -88,16 +86,19 @@ def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:
     assert isinstance(engine, CpuEngine)
     team = fastest_cores(engine, chosen.threads)
 
+    threads = sum(cluster.count for cluster in team)
+
     def rate(dtype: str) -> float:
+        """Libraries give every thread an equal part, so that the slowest core decides."""
         named: DType = dtype if dtype in ("fp64", "bf16", "fp16", "int8") else "fp32"  # type: ignore[assignment]
-        return cpu_peak(chosen.profile, chosen.engine, named, chosen.threads)
+        return threads * min(core_rate(cluster, named) for cluster in team)
 
     l2 = sum(c.count * (c.l2_kb or 0.0) / (c.count if c.l2_shared else 1) for c in team) * 1024
     return Machine(
         {dtype: rate(dtype) for dtype in dtypes | {"fp32"}},
         core(team[0].core).vector_bits // 32,
-        sum(cluster.count for cluster in team),
-        team[0].clock_ghz * 1e9,
+        threads,
+        min(cluster.clock_ghz for cluster in team) * 1e9,
         l2,
         (engine.l3_mb or 0.0) * 2**20,
         chosen.profile.memory.gb_per_s * 1e9,
@@ -118,7 +119,8 @@ def evaluate(run: Features, machine: Machine, constants: Mapping[str, float]) ->
         + constants["convolution_us"] * library
         + constants["fork_us"] * (machine.threads - 1) * busy_threads
     )
-    touched, levels = _traffic(run, library, constants), _levels(machine, constants)
+    ragged = library & (run.groups * run.n % machine.lanes > 0)
+    touched, levels = _traffic(run, library, ragged, constants), _levels(machine, constants)
     near, hidden = np.zeros(len(run)), 1.0 - constants["exposed"]
     return Parts(compute, overhead, near, touched, levels, hidden).without(run.inside)
 
@@ -139,34 +141,53 @@ def _compute_seconds(
 ) -> Array:
     rate = np.array([machine.peak[d] for d in run.dtype])
     cycles = machine.clock * machine.threads
-    # Scalar operations use half of a fused multiply-add.
-    seconds = (run.ops - run.transcendentals) / (rate / 2 * constants["vector_efficiency"])
+    # Operations that are no products use half of a fused multiply-add.
+    vectors = np.maximum(run.ops - run.transcendentals - run.scalars, 0.0)
+    seconds = vectors / (rate / 2 * constants["vector_efficiency"])
     seconds += run.transcendentals / machine.lanes * constants["transcendental_cycles"] / cycles
-    windows = np.isin(run.family, _SCALAR)
-    seconds[windows] = (run.ops / (constants["window_ops_per_cycle"] * cycles))[windows]
+    seconds += run.scalars / (constants["window_ops_per_cycle"] * cycles)
     seconds += run.rows * constants["row_ns"] * 1e-9 / machine.threads
-    padded = run.groups * run.m * np.ceil(run.n / machine.lanes) * machine.lanes * run.k * run.steps
+    padded = run.groups * run.m * _padded(run.n, machine) * run.k * run.steps
+    # The sums of a tile are loaded and stored once, however few products each has.
+    tiled = 1.0 + constants["fill_depth"] / np.maximum(run.k, 1.0)
     for kind, name in _EFFICIENCY.items():
         rows = run.kind == kind
         whole = padded if kind in ("gemm", "conv", "recurrent") else run.macs
+        if kind == "depthwise":
+            whole = run.macs * _padded(run.groups, machine) / run.groups
         share = np.full(len(run), constants[name])
         if kind == "conv":
             share[run.groups > 1] = constants["grouped_efficiency"]
-            share[own] = constants["matrix_efficiency"]
+            share[own] = (constants["matrix_efficiency"] / tiled)[own]
+        if kind == "gemm":
+            share = share / tiled
         # An epilogue's operations run in registers, at full width.
         epilogue = run.transcendentals / machine.lanes * constants["transcendental_cycles"] / cycles
         if kind in ("attention", "gemm"):
             epilogue = run.groups * constants["block_us"] * 1e-6 / machine.threads
         seconds[rows] = ((2 * whole / share + 2 * run.ops) / rate + epilogue)[rows]
-    slower = constants["convolution_efficiency"] * constants["backward_efficiency"]
     gradients = run.kind == _GRADIENTS
-    seconds[gradients] = (2 * run.macs / slower / rate)[gradients]
+    share = np.full(
+        len(run), constants["convolution_efficiency"] * constants["backward_efficiency"]
+    )
+    share[run.family == "depthwise"] = (
+        constants["depthwise_efficiency"] * constants["depthwise_backward_efficiency"]
+    )
+    seconds[gradients] = (2 * run.macs / share / rate)[gradients]
     return seconds
 
 
-def _traffic(run: Features, library: Mask, constants: Mapping[str, float]) -> Touches:
-    """Every access; what the library copies into its own order counts as further ones."""
+def _padded(channels: Array, machine: Machine) -> Array:
+    """Channels in whole vectors."""
+    found: Array = np.ceil(channels / machine.lanes) * machine.lanes
+    return found
+
+
+def _traffic(run: Features, library: Mask, ragged: Mask, constants: Mapping[str, float]) -> Touches:
+    """Every access; what the library copies into its own order counts as further ones, more of them
+    where channels do not fill its blocks."""
     copied = np.where(library, constants["reorder_passes"], 0.0)
+    copied += np.where(ragged, constants["ragged_passes"], 0.0)
     repacked = np.where(library, constants["repack_passes"], 0.0)
     # Copies in another order push operands out of the caches; what is written took the place of
     # what was freed about two tensors ago.
