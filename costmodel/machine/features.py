@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,43 @@ class Features:
     def moved(self) -> Array:
         """All bytes read and written."""
         return self.read + self.written
+
+
+def joined(runs: Sequence[Features]) -> Features:
+    """The kernels of several runs, one run after the other."""
+    return Features(*(
+        tuple(
+            (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
+            for pairs in zip(*(run.near for run in runs), strict=True)
+        )
+        if field.name == "near"
+        else np.concatenate([getattr(run, field.name) for run in runs])
+        for field in fields(Features)
+    ))  # fmt: skip
+
+
+def distinct(run: Features) -> tuple[Features, NDArray[np.intp]]:
+    """The kernels that differ, and for every kernel of ``run`` the place of its equal in them."""
+    columns: list[Array] = []
+    for field in fields(Features):
+        value = getattr(run, field.name)
+        columns += [a for pair in value for a in pair] if field.name == "near" else [_coded(value)]
+    table = np.ascontiguousarray(np.array(columns).T)
+    keys = table.view(np.dtype((np.void, table.itemsize * table.shape[1]))).ravel()
+    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    kept = Features(*(
+        tuple((a[first], b[first]) for a, b in run.near)
+        if field.name == "near"
+        else getattr(run, field.name)[first]
+        for field in fields(Features)
+    ))  # fmt: skip
+    return kept, place.ravel()
+
+
+def _coded(values: NDArray[Any]) -> Array:
+    """Names as numbers, so that equal kernels are equal bytes."""
+    numbers = np.unique(values, return_inverse=True)[1] if values.dtype.kind == "U" else values
+    return numbers.astype(float)
 
 
 #: Operands of one kernel whose reuse is followed; the smaller ones beyond count as fresh.
