@@ -64,15 +64,16 @@ class Features:
 
 def joined(runs: Sequence[Features]) -> Features:
     """The kernels of several runs, one run after the other."""
-    return Features(*(
-        tuple(
-            (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
-            for pairs in zip(*(run.near for run in runs), strict=True)
-        )
-        if field.name == "near"
-        else np.concatenate([getattr(run, field.name) for run in runs])
+    columns: dict[str, Any] = {
+        field.name: np.concatenate([getattr(run, field.name) for run in runs])
         for field in fields(Features)
-    ))  # fmt: skip
+        if field.name != "near"
+    }
+    near = tuple(
+        (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
+        for pairs in zip(*(run.near for run in runs), strict=True)
+    )
+    return Features(**columns, near=near)
 
 
 def distinct(run: Features) -> tuple[Features, NDArray[np.intp]]:
@@ -84,12 +85,12 @@ def distinct(run: Features) -> tuple[Features, NDArray[np.intp]]:
     table = np.ascontiguousarray(np.array(columns).T)
     keys = table.view(np.dtype((np.void, table.itemsize * table.shape[1]))).ravel()
     _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-    kept = Features(*(
-        tuple((a[first], b[first]) for a, b in run.near)
-        if field.name == "near"
-        else getattr(run, field.name)[first]
+    picked: dict[str, Any] = {
+        field.name: getattr(run, field.name)[first]
         for field in fields(Features)
-    ))  # fmt: skip
+        if field.name != "near"
+    }
+    kept = Features(**picked, near=tuple((a[first], b[first]) for a, b in run.near))
     return kept, place.ravel()
 
 
