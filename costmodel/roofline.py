@@ -18,7 +18,7 @@ from costmodel.hardware.catalog import core
 from costmodel.hardware.schema import CpuEngine, GpuEngine
 from costmodel.machine.constants import blocks
 from costmodel.machine.residuals import Residual, residual_of
-from costmodel.machine.times import Timer, Times
+from costmodel.machine.times import Latencies, Timer, Times
 from costmodel.prediction import KernelTime, Prediction
 from costmodel.setting import Setting, setting
 from costmodel.table import CostTable
@@ -61,10 +61,7 @@ def times_of(
 
 def timer_of(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     """The machine model of a run, which takes constants; for many calls with different ones."""
-    reorder = getattr(module_of(chosen.execution), "layout", None)
-    if reorder is not None:
-        chosen = replace(chosen, layout=reorder(kernels, chosen.layout))
-    timer: Timer = machine_of(chosen).timer(kernels, chosen)
+    timer: Timer = machine_of(chosen).timer(kernels, _reordered(kernels, chosen))
     return timer
 
 
@@ -73,6 +70,24 @@ def machine_of(chosen: Setting) -> ModuleType:
     kind = "x86" if chosen.is_x86 else chosen.profile.engines[chosen.engine].kind
     name = _MACHINES.get(chosen.block, kind)
     return importlib.import_module(f"costmodel.machine.{name}")
+
+
+def latencies_of(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies | None:
+    """The machine model of all runs of one device and execution at once.
+
+    ``None`` where the model takes one run at a time.
+    """
+    together = getattr(machine_of(runs[0][1]), "latencies", None)
+    if together is None:
+        return None
+    found: Latencies = together([(k, _reordered(k, chosen)) for k, chosen in runs])
+    return found
+
+
+def _reordered(kernels: Sequence[Kernel], chosen: Setting) -> Setting:
+    """The setting in the layout that the execution runs the kernels in."""
+    reorder = getattr(module_of(chosen.execution), "layout", None)
+    return chosen if reorder is None else replace(chosen, layout=reorder(kernels, chosen.layout))
 
 
 def _batch(table: CostTable) -> int:

@@ -204,6 +204,23 @@ def test_autocast_inserts_the_casts_that_the_framework_does() -> None:
     ]  # fmt: skip
 
 
+def test_norms_of_timm_stay_in_the_low_format() -> None:
+    """A norm called from timm's layers takes and gives fp16: none of its data is converted back."""
+    rows = table_of(nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8)), 2, 8).rows
+    fast = [
+        replace(row, op=replace(row.op, source="lib/timm/layers/norm.py:89"))
+        if row.op.target == "aten.layer_norm" else row
+        for row in rows
+    ]  # fmt: skip
+    plain, found = (eager.kernels(r, "amp-fp16") for r in (rows, fast))
+    norm = {k.names[0]: k for k in found}["1.layer_norm"]
+    assert norm.dtype == "fp16"
+    upcast = {k.names[0]: k for k in plain}["1.layer_norm"]
+    assert upcast.writes[0].nbytes == 2 * norm.writes[0].nbytes
+    casts = [k.names[0] for k in found if k.names[0].startswith(("1.", "2."))]
+    assert casts.count("2.linear.cast") == 2  # weight and bias; the activation is fp16 already
+
+
 def test_inductor_fuses_what_lies_between_products() -> None:
     class Block(nn.Module):
         def __init__(self) -> None:

@@ -308,3 +308,12 @@ def test_the_accuracy_report_names_rows_tiers_and_constants() -> None:
     assert "20.0" in line.split("|")[3]
     for part in ("## Worst rows", "gpu/eager", "k·(MACs + λ·act.)", "Intervals claim 80 %"):
         assert part in text
+
+
+def test_rows_timed_together_take_what_they_take_alone() -> None:
+    rows = convolutions()
+    together = fit.seconds_of(rows)
+    assert together is not None
+    constants_ = constants.values_of(rows[0].setting.block)
+    assert together(constants_) == pytest.approx(fit.one_by_one(rows)(constants_), rel=1e-12)
+    assert len({round(value, 12) for value in together(constants_)}) > 1

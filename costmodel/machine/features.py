@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,45 @@ class Features:
     def moved(self) -> Array:
         """All bytes read and written."""
         return self.read + self.written
+
+
+#: What is not one array over the kernels.
+_NESTED = ("near", "left")
+
+
+def _columns(run: Features) -> dict[str, NDArray[Any]]:
+    """The arrays over kernels by name."""
+    return {f.name: getattr(run, f.name) for f in fields(Features) if f.name not in _NESTED}
+
+
+def joined(runs: Sequence[Features]) -> Features:
+    """The kernels of several runs, one run after the other, of which there is no common end."""
+    every = [_columns(run) for run in runs]
+    columns: dict[str, Any] = {name: np.concatenate([c[name] for c in every]) for name in every[0]}
+    near = tuple(
+        (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
+        for pairs in zip(*(run.near for run in runs), strict=True)
+    )
+    return Features(**columns, near=near, left={})
+
+
+def distinct(run: Features) -> tuple[Features, NDArray[np.intp]]:
+    """The kernels that differ, and for every kernel of ``run`` the place of its equal in them."""
+    columns = _columns(run)
+    coded = [_coded(column) for column in columns.values()]
+    coded += [array for pair in run.near for array in pair]
+    table = np.ascontiguousarray(np.array(coded).T)
+    keys = table.view(np.dtype((np.void, table.itemsize * table.shape[1]))).ravel()
+    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    picked: dict[str, Any] = {name: column[first] for name, column in columns.items()}
+    near = tuple((a[first], b[first]) for a, b in run.near)
+    return Features(**picked, near=near, left={}), place.ravel()
+
+
+def _coded(values: NDArray[Any]) -> Array:
+    """Names as numbers, so that equal kernels are equal bytes."""
+    numbers = np.unique(values, return_inverse=True)[1] if values.dtype.kind == "U" else values
+    return numbers.astype(float)
 
 
 #: Operands of one kernel whose reuse is followed; the smaller ones beyond count as fresh.

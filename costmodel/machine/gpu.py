@@ -7,17 +7,18 @@ width, access across memory lines, launch time, and a host that can't issue fast
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy
 from costmodel.hardware.schema import GpuEngine
-from costmodel.machine.features import PATCH, Features, features_of
-from costmodel.machine.times import Array, Timer, Times
+from costmodel.machine.features import PATCH, Features, distinct, features_of, joined
+from costmodel.machine.times import Array, Latencies, Timer, Times
 
 if TYPE_CHECKING:
     from costmodel.setting import Setting
@@ -92,24 +93,55 @@ def _sustained(chosen: Setting, rate: float) -> float:
     return min(1.0, spare / drawn) if drawn > 0 else 1.0
 
 
+def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
+    """The seconds of many runs on one board, once constants are known: equal kernels timed once."""
+    layouts = [chosen.layout for _, chosen in runs]
+    parts = []
+    for layout in dict.fromkeys(layouts):
+        places = [i for i, found in enumerate(layouts) if found == layout]
+        each = [features_of(runs[i][0]) for i in places]
+        whole = joined(each)
+        ends = np.cumsum([len(run) for run in each])
+        parts.append((layout, places, whole.dispatches, ends, *distinct(whole)))
+    board = board_of(runs[0][1])
+
+    def seconds(constants: Mapping[str, float]) -> Array:
+        total = np.empty(len(runs))
+        for layout, places, dispatches, ends, kernels, place in parts:
+            busy = _times(kernels, board, layout, constants)[0][place]
+            for i, end, begin in zip(places, ends, (0, *ends), strict=False):
+                issued = np.cumsum(dispatches[begin:end]) * (constants["dispatch_us"] * 1e-6)
+                total[i] = after_host(busy[begin:end], issued).sum()
+        return total
+
+    return seconds
+
+
 def evaluate(run: Features, board: Board, layout: str, constants: Mapping[str, float]) -> Times:
+    """Per kernel its own time, and how long it waits for the host."""
+    busy, compute, memory, level = _times(run, board, layout, constants)
+    issued: Array = np.cumsum(run.dispatches) * (constants["dispatch_us"] * 1e-6)
+    latency = after_host(busy, issued)
+    return Times(latency, compute, memory, latency - np.maximum(compute, memory), level)
+
+
+def _times(
+    run: Features, board: Board, layout: str, constants: Mapping[str, float]
+) -> tuple[Array, Array, Array, tuple[str, ...]]:
     """Per kernel max(compute, memory), plus what of the smaller one is not hidden, plus launch."""
     compute = compute_seconds(run, board, layout, constants)
     memory, level = memory_seconds(run, board, layout, constants)
     _take_winograd(run, board, constants, compute, memory)
     exposed = constants["exposed"] * np.minimum(compute, memory)
     busy = np.maximum(compute, memory) + exposed + constants["launch_us"] * 1e-6
-    issued: Array = np.cumsum(run.dispatches) * (constants["dispatch_us"] * 1e-6)
-    latency = after_host(busy, issued)
-    return Times(latency, compute, memory, latency - np.maximum(compute, memory), level)
+    return busy, compute, memory, level
 
 
 def compute_seconds(
     run: Features, board: Board, layout: str, constants: Mapping[str, float]
 ) -> Array:
     """Seconds of arithmetic per kernel."""
-    vector = np.array([board.vector_rate(d) for d in run.dtype])
-    matrix = np.array([board.matrix_rate(d) for d in run.dtype])
+    vector, matrix = _rates(run.dtype, board.vector_rate), _rates(run.dtype, board.matrix_rate)
     # Scalar operations are not fused multiply-adds: half the vector peak.
     seconds = run.ops / (vector / 2 * constants["vector_efficiency"])
     depthwise = run.kind == "depthwise"
@@ -121,6 +153,13 @@ def compute_seconds(
     if tiled.any():
         seconds[tiled] = _tiled_seconds(run, tiled, board, matrix[tiled], constants)
     return seconds
+
+
+def _rates(dtypes: NDArray[np.str_], rate: Callable[[str], float]) -> Array:
+    """The rate of every kernel; each dtype is looked up once."""
+    names, which = np.unique(dtypes, return_inverse=True)
+    found: Array = np.array([rate(str(name)) for name in names])[which]
+    return found
 
 
 def _attention_flops(run: Features) -> Array:

@@ -29,3 +29,5 @@ class Times:
 
 #: Constants by name -> the times of one run: what does not depend on constants is worked out once.
 Timer = Callable[[Mapping[str, float]], Times]
+#: Constants by name -> the seconds of each of several runs.
+Latencies = Callable[[Mapping[str, float]], Array]

@@ -2,6 +2,10 @@
 
 Source: PyTorch documentation, "Automatic Mixed Precision package", section "Autocast Op
 Reference" (CUDA ops that autocast to float16, to float32, and to the widest input type).
+
+timm's own layer and group norms have a mode that bypasses the list and stays in the low format
+(``timm.layers.set_fast_norm``, timm/layers/fast_norm.py); timm's published timings only make sense
+with it on, so it is assumed where a graph calls those layers. Norms of ``torch.nn`` go to float32.
 """
 
 from __future__ import annotations
@@ -25,10 +29,15 @@ _FLOAT32 = {
 }  # fmt: skip
 
 
+#: Norms that timm's fast mode covers, and where the files of its layers are found.
+_FAST_NORMS = {"aten.layer_norm", "aten.group_norm", "aten.rms_norm"}
+_FAST_SOURCE = "timm/layers/norm"
+
+
 def policy_of(op: Op) -> Policy:
     """How autocast treats ``op``."""
     family = family_of(op)
-    if family in _LOWER:
+    if family in _LOWER or (op.target in _FAST_NORMS and _FAST_SOURCE in (op.source or "")):
         return "lower"
     if op.target in _FLOAT32 or family in _FLOAT32_FAMILIES:
         return "float32"

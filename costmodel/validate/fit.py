@@ -14,6 +14,8 @@ import numpy as np
 
 from costmodel.errors import CostModelError
 from costmodel.machine.constants import Constant, constants_of
+from costmodel.machine.times import Latencies
+from costmodel.roofline import latencies_of
 from costmodel.validate.predict_rows import Row
 from costmodel.validate.score import Array
 
@@ -22,25 +24,55 @@ NOISE = 0.05
 #: The same for the runs of one network, which share whatever the model gets wrong about it: the
 #: spread of errors between networks.
 NOISE_OF_ONE = 0.2
-#: Spread of log(constant) around its value before the fit.
-PRIOR = 0.4
-#: Rows that a fit looks at; more are thinned evenly in order of family and size.
+#: Spread of log(constant) around its value before the fit: about what it differs by from device to
+#: device of a class.
+PRIOR = 0.8
+#: Rows that a fit looks at where they are timed one by one; more are thinned evenly in order of
+#: family and size.
 MOST = 160
+#: Steps until a fit stands still; few need more than half of them.
+STEPS = 40
 
 
 def fit_all(
-    rows: Sequence[Row], start: Mapping[str, float], *, most: int = MOST
+    rows: Sequence[Row],
+    start: Mapping[str, float],
+    *,
+    most: int = MOST,
+    seconds: Latencies | None = None,
 ) -> dict[str, float]:
-    """Every constant of the block, fitted on ``rows`` (``most`` of them), from ``start``."""
+    """Every constant of the block, fitted on ``rows`` from ``start``.
+
+    ``seconds`` times all rows at once (`seconds_of`); without it the fit looks at ``most`` rows.
+    """
     constants = constants_of(rows[0].setting.block) if rows else {}
     free = [c for name, c in constants.items() if c.low < c.high and name in start]
-    thinned = thin(rows, most)
+    if seconds is None:
+        rows = thin(rows, most)
 
     def values(x: Array) -> dict[str, float]:
         return {**start, **{c.name: _clip(c, v) for c, v in zip(free, _inverse(free, x, start),
                                                                  strict=True)}}  # fmt: skip
 
-    return values(_solve(thinned, values, np.zeros(len(free)), _bounds(free, start)))
+    bounds, x = _bounds(free, start), np.zeros(len(free))
+    if not rows or not free:
+        return dict(start)
+    timed = seconds or one_by_one(rows)
+    return values(_solve(rows, timed, values, x, bounds, NOISE))
+
+
+def seconds_of(rows: Sequence[Row]) -> Latencies | None:
+    """The seconds of all rows at once, in order; ``None`` if their machine model can't."""
+    together = latencies_of([(row.work.kernels, row.setting) for row in rows])
+    if together is None:
+        return None
+    setting = rows[0].setting
+    return lambda constants: together(setting.constants(constants))
+
+
+def one_by_one(rows: Sequence[Row]) -> Latencies:
+    """The seconds of the rows, each timed alone."""
+    return lambda constants: np.array([row.predicted(constants) for row in rows])
 
 
 def fit_scales(rows: Sequence[Row], start: Mapping[str, float]) -> dict[str, float]:
@@ -59,7 +91,8 @@ def fit_scales(rows: Sequence[Row], start: Mapping[str, float]) -> dict[str, flo
         }
 
     limit = np.full(2, 2.5)
-    return values(_solve(rows, values, np.zeros(2), (-limit, limit), NOISE_OF_ONE))
+    timed = one_by_one(rows)
+    return values(_solve(rows, timed, values, np.zeros(2), (-limit, limit), NOISE_OF_ONE))
 
 
 def role(constant: Constant) -> str | None:
@@ -82,14 +115,13 @@ def thin(rows: Sequence[Row], most: int = MOST) -> list[Row]:
 
 def _solve(
     rows: Sequence[Row],
+    seconds: Latencies,
     values: Callable[[Array], dict[str, float]],
     x0: Array,
     bounds: tuple[Array, Array],
-    noise: float = NOISE,
+    noise: float,
 ) -> Array:
-    """The x that makes log(predicted/measured) small without moving far from 0."""
-    if not rows or not len(x0):
-        return x0
+    """The x that makes log(predicted/measured) small without moving far from 0, from ``x0``."""
     try:
         from scipy.optimize import least_squares
     except ModuleNotFoundError as error:
@@ -99,13 +131,14 @@ def _solve(
     measured = np.log([row.measured for row in rows])
 
     def residuals(x: Array) -> Array:
-        constants = values(x)
-        predicted = np.log([max(row.predicted(constants), 1e-12) for row in rows])
+        predicted = np.log(np.maximum(seconds(values(x)), 1e-12))
         return np.concatenate([_heavy_tailed((predicted - measured) / noise), x / PRIOR])
 
+    x0 = np.clip(x0, *bounds)
     solution = least_squares(
-        residuals, x0, bounds=bounds, diff_step=1e-3, max_nfev=12, xtol=1e-4, ftol=1e-4
-    )
+        residuals, x0, bounds=bounds, x_scale=PRIOR, diff_step=1e-3, max_nfev=STEPS, xtol=1e-4,
+        ftol=1e-4,
+    )  # fmt: skip
     found: Array = solution.x
     return found
 

@@ -21,7 +21,8 @@ from costmodel.calibration import COVERAGE
 from costmodel.errors import CostModelError
 from costmodel.machine.constants import independent
 from costmodel.machine.residuals import residual_of
-from costmodel.validate.fit import fit_all, fit_scales
+from costmodel.machine.times import Latencies
+from costmodel.validate.fit import fit_all, fit_scales, seconds_of
 from costmodel.validate.predict_rows import Row
 from costmodel.validate.score import Mask
 
@@ -98,15 +99,27 @@ def _families(rows: Sequence[Row]) -> Outcome:
         raise CostModelError("calibrating on families needs at least two of them")
     chosen = rows[0].setting
     start = chosen.constants(without=chosen.profile.name)
+    together = seconds_of(rows)
     found: dict[int, float] = {}
     for held in folds:
-        values = fit_all([row for row, out in zip(rows, held, strict=True) if not out], start)
+        values = _fitted(rows, ~held, start, together)
         for i in map(int, np.flatnonzero(held)):
             found[i] = rows[i].predicted(values)
     predicted = with_intervals([(row, found[i]) for i, row in enumerate(rows)], "families")
     names = {row.run.family for row in rows}
     basis = f"{len(rows)} runs of {len(names)} families"
-    return Outcome(predicted, fit_all(rows, start), basis)
+    everything = np.ones(len(rows), dtype=bool)
+    return Outcome(predicted, _fitted(rows, everything, start, together), basis)
+
+
+def _fitted(
+    rows: Sequence[Row], seen: Mask, start: Mapping[str, float], together: Latencies | None
+) -> dict[str, float]:
+    """The constants fitted on the rows of the mask; ``together`` times all rows."""
+    chosen = [row for row, taken in zip(rows, seen, strict=True) if taken]
+    if together is None:
+        return fit_all(chosen, start)
+    return fit_all(chosen, start, seconds=lambda constants: together(constants)[seen])
 
 
 def with_intervals(items: Sequence[tuple[Row, float]], tier: Choice) -> tuple[Predicted, ...]:
