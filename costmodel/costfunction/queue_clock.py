@@ -15,6 +15,10 @@ from costmodel.roofline import times_of
 from costmodel.setting import Setting
 
 
+#: What the host takes for each kernel, and before the first.
+_HOST = ("dispatch_us", "start_us")
+
+
 class QueueClock:
     """With busy_i the time of kernel i on the device and issued_i when the host is done issuing it,
     end_i = max(end_{i-1}, issued_i) + busy_i. A piece maps the end of the one before to its own by
@@ -27,8 +31,9 @@ class QueueClock:
     def __init__(self, chosen: Setting) -> None:
         self.chosen = chosen
         known = constants_of(chosen.block)
-        self.dispatch = chosen.constants()["dispatch_us"] * 1e-6 if "dispatch_us" in known else 0.0
-        self.unissued = {"dispatch_us": 0.0} if "dispatch_us" in known else None
+        waits = {name: chosen.constants()[name] * 1e-6 for name in _HOST if name in known}
+        self.dispatch, self.start = (waits.get(name, 0.0) for name in _HOST)
+        self.unissued = dict.fromkeys(waits, 0.0)
 
     def footprint(self, piece: Piece) -> tuple[float, float]:
         return 0.0, 0.0
@@ -44,9 +49,10 @@ class QueueClock:
         return np.array([busy.sum(), issued[-1], (issued + remaining).max()])
 
     def latency(self, columns: Sequence[Columns], xp: Any) -> Any:
+        waits = self.dispatch > 0 or self.start > 0
         end: Any = 0.0
-        issued: Any = 0.0
+        issued: Any = self.start
         for busy, more, longest in columns:
-            end = xp.maximum(end + busy, issued + longest) if self.dispatch else end + busy
+            end = xp.maximum(end + busy, issued + longest) if waits else end + busy
             issued = issued + more
         return end

@@ -44,6 +44,7 @@ class Features:
     stride: Array
     steps: Array
     patches: Array
+    small_patches: Array
     dispatches: Array
     strided: Mask
     inside: Mask
@@ -137,7 +138,8 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         window=column([e[5] for e in extents]),
         stride=column([e[6] for e in extents]),
         steps=column([e[7] for e in extents]),
-        patches=column([_patches(k.geometry) for k in kernels]),
+        patches=column([_patches(k.geometry, PATCH) for k in kernels]),
+        small_patches=column([_patches(k.geometry, SMALL_PATCH) for k in kernels]),
         dispatches=column([k.dispatches for k in kernels]),
         strided=np.array([k.strided for k in kernels], dtype=bool),
         inside=np.array([k.inside for k in kernels], dtype=bool),
@@ -147,17 +149,18 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
     )
 
 
-#: Winograd computes squares of this many outputs in each direction.
-PATCH = 4
+#: Winograd computes squares of this many outputs in each direction: with few transforms, or few
+#: values between them.
+PATCH, SMALL_PATCH = 4, 2
 
 
-def _patches(geometry: Geometry | None) -> float:
-    """Squares of ``PATCH`` x ``PATCH`` outputs that cover a convolution's output, all samples."""
+def _patches(geometry: Geometry | None, side: int) -> float:
+    """Squares of ``side`` x ``side`` outputs that cover a convolution's output, all samples."""
     if geometry is None or not geometry.spatial:
         return 0.0
     covered = exact = 1.0
     for extent in geometry.spatial:
-        covered *= -(-extent // PATCH)
+        covered *= -(-extent // side)
         exact *= extent
     return float(geometry.m) / exact * covered
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy
 from costmodel.hardware.schema import GpuEngine
-from costmodel.machine.features import PATCH, Features, distinct, features_of, joined
+from costmodel.machine import convolution
+from costmodel.machine.features import Features, distinct, features_of, joined
 from costmodel.machine.times import Array, Latencies, Timer, Times
 
 if TYPE_CHECKING:
@@ -42,13 +43,18 @@ _TRAFFIC = {
 
 @dataclass(frozen=True)
 class Board:
-    """The rates of one GPU: FLOP/s by dtype, bytes/s, bytes of L2."""
+    """The rates of one GPU: FLOP/s by dtype, bytes/s, bytes of L2.
+
+    ``vector`` holds what the power limit sustains; ``powered`` is the fp32 FLOP/s that it feeds,
+    over those at the boost clock: above 1 where power is no limit.
+    """
 
     vector: Mapping[str, float]
     matrix: Mapping[str, float]
     bandwidth: float
     multiprocessors: int
     l2: float
+    powered: float
 
     def matrix_rate(self, dtype: str) -> float:
         """The best rate for a product in ``dtype``: matrix units, else vector units."""
@@ -71,18 +77,20 @@ def board_of(chosen: Setting) -> Board:
     memory = engine.memory or chosen.profile.memory
     vector = {str(name): rate * 1e12 for name, rate in engine.vector_tflops.items()}
     matrix = {str(name): rate * 1e12 for name, rate in engine.matrix_tflops.items()}
-    sustained = _sustained(chosen, vector["fp32"])
+    powered = _powered(chosen, vector["fp32"])
+    sustained = min(1.0, powered)
     return Board(
         {name: rate * sustained for name, rate in vector.items()},
         matrix,
         memory.gb_per_s * 1e9,
         engine.multiprocessors,
         (engine.l2_mb or 0.0) * 1e6,
+        powered,
     )
 
 
-def _sustained(chosen: Setting, rate: float) -> float:
-    """The share of the boost clock that the power limit allows while the vector units are busy.
+def _powered(chosen: Setting, rate: float) -> float:
+    """The FLOP/s that the power limit feeds while the vector units are busy, over their peak.
 
     Arithmetic at peak draws at least the silicon's energy a MAC times half the FLOP/s; a board
     limited to less than that (a T4's 70 W) runs its clock down.
@@ -90,7 +98,7 @@ def _sustained(chosen: Setting, rate: float) -> float:
     figures = energy(chosen.profile, chosen.engine)
     drawn = figures.pj_per_mac["fp32"].low * 1e-12 * rate / 2
     spare = figures.max_w - figures.idle_w.typical
-    return min(1.0, spare / drawn) if drawn > 0 else 1.0
+    return spare / drawn if drawn > 0 else 1.0
 
 
 def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
@@ -110,7 +118,7 @@ def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
         for layout, places, dispatches, ends, kernels, place in parts:
             busy = _times(kernels, board, layout, constants)[0][place]
             for i, end, begin in zip(places, ends, (0, *ends), strict=False):
-                issued = np.cumsum(dispatches[begin:end]) * (constants["dispatch_us"] * 1e-6)
+                issued = _issued(dispatches[begin:end], constants)
                 total[i] = after_host(busy[begin:end], issued).sum()
         return total
 
@@ -120,8 +128,7 @@ def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
 def evaluate(run: Features, board: Board, layout: str, constants: Mapping[str, float]) -> Times:
     """Per kernel its own time, and how long it waits for the host."""
     busy, compute, memory, level = _times(run, board, layout, constants)
-    issued: Array = np.cumsum(run.dispatches) * (constants["dispatch_us"] * 1e-6)
-    latency = after_host(busy, issued)
+    latency = after_host(busy, _issued(run.dispatches, constants))
     return Times(latency, compute, memory, latency - np.maximum(compute, memory), level)
 
 
@@ -131,10 +138,17 @@ def _times(
     """Per kernel max(compute, memory), plus what of the smaller one is not hidden, plus launch."""
     compute = compute_seconds(run, board, layout, constants)
     memory, level = memory_seconds(run, board, layout, constants)
-    _take_winograd(run, board, constants, compute, memory)
-    exposed = constants["exposed"] * np.minimum(compute, memory)
-    busy = np.maximum(compute, memory) + exposed + constants["launch_us"] * 1e-6
-    return busy, compute, memory, level
+    busy: Array = np.maximum(compute, memory) + constants["exposed"] * np.minimum(compute, memory)
+    _convolved(run, board, constants, compute, memory, busy)
+    return busy + constants["launch_us"] * 1e-6, compute, memory, level
+
+
+def _issued(dispatches: Array, constants: Mapping[str, float]) -> Array:
+    """When the host has issued each kernel, in seconds from the run's begin."""
+    found: Array = constants["start_us"] * 1e-6 + np.cumsum(dispatches) * (
+        constants["dispatch_us"] * 1e-6
+    )
+    return found
 
 
 def compute_seconds(
@@ -222,33 +236,26 @@ def product_seconds(
     return best
 
 
-def _take_winograd(
+def _convolved(
     run: Features,
     board: Board,
     constants: Mapping[str, float],
     compute: Array,
     memory: Array,
+    busy: Array,
 ) -> None:
-    """Where it is faster, replace a 3x3 convolution's times by those of Winograd's F(4x4, 3x3).
-
-    On vector units only (matrix units have no such kernels). Every patch of 4x4 outputs becomes
-    36 products over channels instead of 144 (Lavin & Gray 2016, section 4); transformed inputs and
-    outputs, 36 values a patch, are written and read again.
-    """
-    able = (run.kind == "conv") & (run.groups == 1) & (run.taps == 9) & (run.window == 3)
-    able &= (run.stride == 1) & (run.dtype == "fp32")
-    if not able.any():
+    """Replace the times of dense fp32 convolutions by those of their fastest algorithm."""
+    rows = convolution.dense(run)
+    if not rows.any():
         return
-    points = (PATCH + 2) ** 2
-    patches, n, channels = run.patches[able], run.n[able], run.k[able] / 9
-    rate = board.vector["fp32"] * _alignment(n, channels, constants)
-    groups = np.full(len(n), float(points))
-    products = product_seconds(patches, n, channels, groups, board.multiprocessors, rate, constants)
-    transformed = 4 * points * (patches * (channels + n) + channels * n)
-    traffic = memory[able] + 2 * transformed / (board.bandwidth * constants["stream_efficiency"])
-    faster = np.maximum(products, traffic) < np.maximum(compute[able], memory[able])
-    rows = np.flatnonzero(able)[faster]
-    compute[rows], memory[rows] = products[faster], traffic[faster]
+    powered = min(1.0, board.powered * constants["core_power_share"])
+    rates = convolution.Rates(
+        board.vector["fp32"] / min(1.0, board.powered) * powered,
+        board.multiprocessors,
+        board.bandwidth,
+    )
+    best = convolution.fastest(run, rows, memory[rows], rates, constants)
+    compute[rows], memory[rows], busy[rows] = best.compute, best.memory, best.busy
 
 
 def memory_seconds(
