@@ -2,7 +2,7 @@
 
     python benchmarks/host_rounds.py eager --threads 1 --batch 1 8 -o benchmarks/host
 
-Every round calls each microbenchmark twice, as ``costmodel hw calibrate`` does, and each network.
+Every round calls each microbenchmark once, as ``costmodel hw calibrate`` does, and each network.
 Networks go to ``RUNTIME-threads-N.csv`` in the run format, as ``costmodel measure`` writes it (the
 same conversion, weights and inputs), microbenchmarks to ``microbenchmarks.csv``. On a virtual
 machine whose neighbours come and go, what is measured minutes apart differs by a third.
@@ -23,7 +23,7 @@ from costmodel.errors import CostModelError
 from costmodel.files import write_atomic
 from costmodel.measure import rows
 from costmodel.measure.allocator import keep_freed_memory
-from costmodel.measure.calibrate import prepared, two_calls
+from costmodel.measure.calibrate import prepared
 from costmodel.measure.job import Job, describe
 from costmodel.measure.runtimes import Prepared, prepare
 from costmodel.measure.timing import wall_clock
@@ -32,7 +32,7 @@ from costmodel.measure.weights import materialise
 FOLDER = Path(__file__).with_name("host")
 #: Seconds of a call for which it does not matter what ran before.
 LONG = 0.2
-COLUMNS = ("runtime", "threads", "name", "first_us", "again_us")
+COLUMNS = ("runtime", "threads", "name", "us")
 
 
 def main() -> None:
@@ -57,19 +57,18 @@ def main() -> None:
             for batch in asked.batch
         ]  # fmt: skip
         networks = [(job, found) for job in jobs if (found := _network(job, stack)) is not None]
-        twice: list[list[tuple[float, float]]] = [[] for _ in small]
+        calls: list[list[float]] = [[] for _ in small]
         once: list[list[float]] = [[] for _ in networks]
         for number in range(asked.rounds):
             _say(f"round {number + 1} of {asked.rounds}")
-            for (_, ready), taken in zip(small, twice, strict=True):
-                taken.append(two_calls(ready))
+            for (_, ready), taken in zip(small, calls, strict=True):
+                taken.append(wall_clock(ready.run))
             for (_, ready), seconds in zip(networks, once, strict=True):
                 seconds.append(_steady(ready))
     points = [
-        (runtime, asked.threads, benchmark.name, *(statistics.median(p[n] for p in taken) * 1e6
-                                                   for n in (0, 1)))
-        for (benchmark, _), taken in zip(small, twice, strict=True)
-    ]  # fmt: skip
+        (runtime, asked.threads, benchmark.name, f"{statistics.median(taken) * 1e6:.1f}")
+        for (benchmark, _), taken in zip(small, calls, strict=True)
+    ]
     _write_points(asked.output / "microbenchmarks.csv", points)
     path = asked.output / f"{asked.runtime}-threads-{asked.threads}{_suffix(asked.mode)}.csv"
     rows.start(path)
@@ -115,7 +114,7 @@ def _write_points(path: Path, points: Sequence[tuple[Any, ...]]) -> None:
     if path.exists():
         with path.open(newline="") as file:
             kept = [r for r in list(csv.reader(file))[1:] if tuple(r[:2]) != _team(points)]
-    lines = [COLUMNS, *kept, *((*p[:3], f"{p[3]:.1f}", f"{p[4]:.1f}") for p in points)]
+    lines = [COLUMNS, *kept, *points]
     quoted = (",".join(f'"{v}"' if "," in str(v) else str(v) for v in line) for line in lines)
     write_atomic(path, "\n".join(quoted) + "\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,11 +16,11 @@ from costmodel.measure.calibrate import (
     Timed,
     fit_constants,
     fitted,
-    points_of,
     rows_of,
     timed,
 )  # fmt: skip
 from costmodel.measure.microbench import microbenchmarks
+from costmodel.roofline import times_of
 
 PROFILE = load_profile("epyc-genoa")
 SOME = microbenchmarks()[:40]
@@ -54,37 +55,16 @@ def test_a_fit_finds_the_machine_that_made_the_times() -> None:
     assert abs(found["matrix_efficiency"] / planted["matrix_efficiency"] - 1) < before / 2
 
 
-def test_cold_weights_come_from_memory() -> None:
-    """What filled the caches takes no time itself, and makes the same chain no faster."""
+def test_weights_and_the_first_outputs_are_cold() -> None:
+    """Others filled the caches: the same chain in a loop of its own takes less, not far less."""
     benchmark = next(b for b in SOME if b.kind == "linear")
-    warm, cold = rows_of(
-        PROFILE, "eager", [Timed(benchmark, 1, 1.0), Timed(benchmark, 1, 1.0, cold=True)]
-    )
-    assert cold.predicted() > warm.predicted()
-    assert cold.predicted() < 10 * warm.predicted()
-
-
-def test_fetching_code_is_taken_off_what_others_left_cold() -> None:
-    """Three rounds: the smallest chain takes 80 us more at first, a larger one 500 us."""
-    small = next(b for b in microbenchmarks() if b.kind == "small")
-    large = next(b for b in microbenchmarks() if b.kind == "linear")
-    step = next(b for b in microbenchmarks() if b.mode == "train")
-    rounds = [(130e-6, 50e-6), (90e-6, 40e-6), (131e-6, 51e-6)]
-    slow = [(2.5e-3, 2e-3), (9e-3, 2e-3), (2.5e-3, 2e-3)]
-    found = points_of([small, large, step], [rounds, slow, slow], 4)
-    assert found == [
-        Timed(small, 4, 50e-6),
-        Timed(large, 4, 2e-3),
-        Timed(large, 4, pytest.approx(2.42e-3), cold=True),
-        Timed(step, 4, 2e-3),
-    ]
-
-
-def test_nothing_cold_is_faster_than_the_same_warm() -> None:
-    large = next(b for b in microbenchmarks() if b.kind == "linear")
-    small = next(b for b in microbenchmarks() if b.kind == "small")
-    warm, cold = points_of([small, large], [[(3e-3, 1e-3)], [(2.1e-3, 2e-3)]], 1)[1:]
-    assert (cold.seconds, cold.cold) == (warm.seconds, True)
+    (row,) = rows_of(PROFILE, "eager", [Timed(benchmark, 1, 1.0)])
+    *kernels, rest = row.work.kernels
+    bare = [replace(kernels[0], reads=kernels[0].reads[:-2]), *kernels[1:]]
+    alone = times_of(bare, row.setting).latency.sum()
+    assert alone < row.predicted() < 10 * alone
+    assert times_of(row.work.kernels, row.setting).latency[-1] == 0.0
+    assert rest.inside
 
 
 def test_timing_gives_positive_seconds_and_the_threads_used() -> None:

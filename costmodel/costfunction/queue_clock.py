@@ -14,7 +14,6 @@ from costmodel.machine.times import Array
 from costmodel.roofline import times_of
 from costmodel.setting import Setting
 
-
 #: What the host takes for each kernel, and before the first.
 _HOST = ("dispatch_us", "start_us")
 

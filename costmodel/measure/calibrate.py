@@ -1,8 +1,8 @@
 """From microbenchmarks to the constants of the machine in hand: measure, then fit, per runtime.
 
-They run in turns, two calls of each a round: the first finds the caches as others left them, as a
-layer does in a large network, the second as the first one did. Taking turns, all of them see the
-same of a machine that is not equally fast at all times.
+They run in turns, one call of each a round, so that a layer finds the caches, the code and its
+weights as in a network: as other layers left them. Taking turns, all of them also see the same of a
+machine that is not equally fast at all times.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from costmodel.errors import CostModelError
 from costmodel.execution.kernel import Access, Kernel
 from costmodel.hardware.schema import Profile
 from costmodel.machine.constants import values_of
-from costmodel.measure.microbench import SMALL, Microbenchmark, microbenchmarks
+from costmodel.measure.microbench import Microbenchmark, microbenchmarks
 from costmodel.setting import Setting
 
 if TYPE_CHECKING:
@@ -39,12 +39,11 @@ _REST = Kernel(
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A microbenchmark and the median time of one call, in seconds; ``cold``: others ran before."""
+    """A microbenchmark and the median time of one call, in seconds, after others have run."""
 
     benchmark: Microbenchmark
     threads: int
     seconds: float
-    cold: bool = False
 
 
 def fit_constants(
@@ -85,52 +84,23 @@ def timed(
 ) -> list[Timed]:
     """Every microbenchmark that fits into ``seconds``; those that the runtime refuses left out."""
     from costmodel.measure.allocator import keep_freed_memory
+    from costmodel.measure.timing import wall_clock
 
     keep_freed_memory()
     end = time.monotonic() + seconds
     with ExitStack() as stack:
         ready = prepared(runtime, threads, end, stack, advance)
-        twice: list[list[tuple[float, float]]] = [[] for _ in ready]
+        calls: list[list[float]] = [[] for _ in ready]
         done = 0
         while ready and (done < ROUNDS or time.monotonic() < end):
             done += 1
             advance(f"{runtime}, threads: {threads}, round {done}")
-            for (_, call), taken in zip(ready, twice, strict=True):
-                taken.append(two_calls(call))
-    return points_of([benchmark for benchmark, _ in ready], twice, threads)
-
-
-def two_calls(ready: Prepared) -> tuple[float, float]:
-    """Seconds of a call as others left the machine, and of one right after it."""
-    from costmodel.measure.timing import wall_clock
-
-    return wall_clock(ready.run), wall_clock(ready.run)
-
-
-def points_of(
-    benchmarks: Sequence[Microbenchmark],
-    twice: Sequence[Sequence[tuple[float, float]]],
-    threads: int,
-) -> list[Timed]:
-    """Warm and cold points from the `two_calls` of every round.
-
-    Cold points are given less what the smallest ones take longer: fetching code, once a call, where
-    a network fetches it once for all of its layers. Steps of training have none, for they touch
-    their weights three times.
-    """
-    cold, warm = ([statistics.median(pair[n] for pair in taken) for taken in twice] for n in (0, 1))
-    smallest = [
-        first - again
-        for benchmark, first, again in zip(benchmarks, cold, warm, strict=True)
-        if benchmark.kind == SMALL
+            for (_, one), taken in zip(ready, calls, strict=True):
+                taken.append(wall_clock(one.run))
+    return [
+        Timed(benchmark, threads, statistics.median(taken))
+        for (benchmark, _), taken in zip(ready, calls, strict=True)
     ]
-    entry = statistics.median(smallest) if smallest else 0.0
-    found = []
-    for benchmark, first, again in zip(benchmarks, cold, warm, strict=True):
-        found.append(Timed(benchmark, threads, again))
-        if benchmark.mode == "eval" and benchmark.kind != SMALL:
-            found.append(Timed(benchmark, threads, max(first - entry, again), cold=True))
-    return found
 
 
 def prepared(
@@ -140,6 +110,7 @@ def prepared(
     import torch
 
     from costmodel.measure.runtimes import prepare
+    from costmodel.measure.timing import wall_clock
 
     ready, a_round = [], 0.0
     for benchmark in microbenchmarks():
@@ -155,7 +126,7 @@ def prepared(
                 )
             except CostModelError:
                 continue  # one layer that a runtime cannot convert says nothing of the others
-            call = sum(two_calls(converted))
+            call = wall_clock(converted.run)
             if time.monotonic() + ROUNDS * (a_round + call) > end:
                 continue  # too slow for the time there is; smaller ones follow
             a_round += call
@@ -193,9 +164,7 @@ def rows_of(profile: Profile, runtime: str, points: Sequence[Timed]) -> list[Row
                 model, x = benchmark.build().eval(), torch.empty(benchmark.shape)
                 tables[benchmark.name] = cost(trace(model, x, mode=benchmark.mode))
         table = tables[benchmark.name]
-        kernels = tuple(kernels_of(table.rows, runtime, chosen.format))
-        if point.cold:
-            kernels = _as_left_by_others(kernels)
+        kernels = _as_left_by_others(kernels_of(table.rows, runtime, chosen.format))
         run = Run(
             device=profile.name, software="", execution=runtime, dtype="fp32", layout="nchw",
             threads=point.threads, model=benchmark.name,
@@ -217,7 +186,4 @@ def _as_left_by_others(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
     return (replace(first, reads=(*first.reads, *fetched)), *others, _REST)
 
 
-__all__ = [
-    "ROUNDS", "Timed", "fit_constants", "fitted", "points_of", "prepared", "rows_of", "timed",
-    "two_calls",
-]  # fmt: skip
+__all__ = ["ROUNDS", "Timed", "fit_constants", "fitted", "prepared", "rows_of", "timed"]

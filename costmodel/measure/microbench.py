@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-#: The kind of what is so small that starting it is all the time there is.
-SMALL = "small"
-
-
 @dataclass(frozen=True, slots=True)
 class Microbenchmark:
     """A chain of layers by name, and the shape that goes in (batch included).
@@ -340,15 +336,15 @@ def _small() -> Iterator[Microbenchmark]:
     from torch.nn import functional
 
     tiny = (1, 16, 4, 4)
-    yield Microbenchmark("small relu", SMALL, tiny, _calls(functional.relu, 40))
-    yield Microbenchmark("small addition", SMALL, tiny, _calls(_add, 20))
-    yield Microbenchmark("small conv 1x1", SMALL, tiny, _same(16, 1, 1, 20))
-    yield Microbenchmark("small conv 3x3", SMALL, tiny, _same(16, 3, 1, 20))
-    yield Microbenchmark("small depthwise", SMALL, tiny, _same(16, 3, 16, 20))
-    yield Microbenchmark("small linear", SMALL, (1, 16), _mlp(16, 16))
-    yield Microbenchmark("small batch norm", SMALL, tiny, _norms(16))
-    yield Microbenchmark("small layer norm", SMALL, (1, 4, 64), _layer_norms(64))
-    yield Microbenchmark("squeeze-and-excite 96 on 1x1", SMALL, (1, 96, 1, 1), _pairs(96, 24))
+    yield Microbenchmark("small relu", "small", tiny, _calls(functional.relu, 40))
+    yield Microbenchmark("small addition", "small", tiny, _calls(_add, 20))
+    yield Microbenchmark("small conv 1x1", "small", tiny, _same(16, 1, 1, 20))
+    yield Microbenchmark("small conv 3x3", "small", tiny, _same(16, 3, 1, 20))
+    yield Microbenchmark("small depthwise", "small", tiny, _same(16, 3, 16, 20))
+    yield Microbenchmark("small linear", "small", (1, 16), _mlp(16, 16))
+    yield Microbenchmark("small batch norm", "small", tiny, _norms(16))
+    yield Microbenchmark("small layer norm", "small", (1, 4, 64), _layer_norms(64))
+    yield Microbenchmark("squeeze-and-excite 96 on 1x1", "small", (1, 96, 1, 1), _pairs(96, 24))
 
 
 def _training() -> Iterator[Microbenchmark]:
