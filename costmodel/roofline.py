@@ -20,6 +20,7 @@ from costmodel.machine.constants import blocks
 from costmodel.machine.residuals import Residual, residual_of
 from costmodel.machine.times import Latencies, Timer, Times
 from costmodel.prediction import KernelTime, Prediction
+from costmodel.rules.autocast import in_fast_norm
 from costmodel.setting import Setting, setting
 from costmodel.table import CostTable
 
@@ -49,7 +50,8 @@ def predict(
     kernels = kernels_of(table.rows, chosen.execution, chosen.format)
     times = times_of(kernels, chosen, calibration)
     batch = _batch(table)
-    return _prediction(kernels, times, chosen, batch, calibration, table.complete)
+    found = _prediction(kernels, times, chosen, batch, calibration, table.complete)
+    return replace(found, notes=(*found.notes, *_of_norms(table, chosen)))
 
 
 def times_of(
@@ -173,6 +175,17 @@ def _substitutions(chosen: Setting) -> list[str]:
     if dtype in has or dtype == "fp32":
         return []
     return [f"{chosen.hw} has no {dtype} arithmetic: stored as {dtype}, computed as fp32"]
+
+
+def _of_norms(table: CostTable, chosen: Setting) -> list[str]:
+    """Said where a mode of timm, which a trace does not show, decides the format of norms."""
+    if chosen.dtype not in AMP or not any(in_fast_norm(row.op) for row in table.rows):
+        return []
+    text = (
+        "timm's norms are taken to stay in the low format, as in timm's published runs "
+        "(timm.layers.set_fast_norm); otherwise autocast computes them in fp32, which takes longer"
+    )
+    return [text]
 
 
 def _assumptions(chosen: Setting, times: Times) -> list[str]:

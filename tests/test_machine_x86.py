@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from costmodel.execution.kernel import Access, Kernel
+from costmodel.hardware.peaks import fastest_cores
 from costmodel.machine import x86
 from costmodel.machine.constants import constants_of
 from costmodel.rules.geometry import Geometry
@@ -16,7 +17,10 @@ from costmodel.setting import setting
 FREE = {
     name: {"us": 0.0, "ns": 0.0}.get(constant.unit, constant.value)
     for name, constant in constants_of("x86/eager").items()
-} | {"exposed": 0.0, "reorder_passes": 0.0, "repack_passes": 0.0}
+} | {
+    "exposed": 0.0, "reorder_passes": 0.0, "ragged_passes": 0.0, "repack_passes": 0.0,
+    "fill_depth": 0.0,
+}  # fmt: skip
 
 
 def moved(nbytes: int = 4096, **changes: object) -> Kernel:
@@ -97,3 +101,90 @@ def test_bytes_come_from_the_nearest_level_that_holds_them() -> None:
     per_byte = [latency(moved(size), **rates) / size for size in (2**14, 2**22, 2**28)]
     assert per_byte[0] < per_byte[1] < per_byte[2]
     assert per_byte[2] == pytest.approx(2 / 10e9, rel=1e-2)
+
+
+def depthwise(channels: int) -> Kernel:
+    geometry = Geometry("depthwise", channels, 28 * 28, 1, 9, (3, 3), (1, 1), spatial=(28, 28))
+    return moved(
+        4 * channels * 28 * 28, geometry=geometry, macs=channels * 28 * 28 * 9, unit="matrix",
+        family="depthwise",
+    )  # fmt: skip
+
+
+def test_depthwise_channels_fill_whole_vectors() -> None:
+    chosen = setting("epyc-genoa", execution="eager", threads=1)
+    ragged, whole = (
+        x86.timer([depthwise(channels)], chosen)(FREE).compute[0] for channels in (24, 32)
+    )
+    assert ragged == pytest.approx(whole)
+
+
+def test_channels_that_fill_no_block_are_copied_more_often() -> None:
+    chosen = setting("epyc-genoa", execution="eager", threads=2)
+    for channels, more in ((24, True), (32, False)):
+        few, many = (
+            x86.timer([depthwise(channels)], chosen)({**FREE, "ragged_passes": passes}).memory[0]
+            for passes in (0.0, 3.0)
+        )
+        assert (many > few) is more
+
+
+def test_short_products_are_bound_by_their_sums() -> None:
+    """Four multiply-accumulates and twelve for loading and storing: a quarter of the peak."""
+
+    def product(k: int) -> Kernel:
+        geometry = Geometry("gemm", 1, 4096, 16, k)
+        return moved(macs=4096 * 16 * k, unit="matrix", family="matmul", geometry=geometry)
+
+    chosen = setting("epyc-genoa", execution="eager", threads=1)
+    for k, slower in ((4, 4.0), (768, 1 + 12 / 768)):
+        bare, paid = (
+            x86.timer([product(k)], chosen)({**FREE, "fill_depth": depth}).compute[0]
+            for depth in (0.0, 12.0)
+        )
+        assert paid / bare == pytest.approx(slower)
+
+
+def test_what_runs_one_by_one_has_a_rate_of_its_own() -> None:
+    """10^6 scalar operations at 0.5 a cycle and core, on two cores."""
+    kernel = moved(family="pooling", ops=10**6, scalars=10**6)
+    chosen = setting("epyc-genoa", execution="eager", threads=2)
+    clock = fastest_cores(chosen.profile.engines["cpu"], 2)[0].clock_ghz * 1e9
+    found = x86.timer([kernel], chosen)({**FREE, "window_ops_per_cycle": 0.5}).compute[0]
+    assert found == pytest.approx(10**6 / (0.5 * clock * 2))
+
+
+def test_gradients_of_depthwise_convolutions_have_a_share_of_their_own() -> None:
+    chosen = setting("epyc-genoa", execution="eager", threads=1)
+    for family, name in (("depthwise", "depthwise_backward_efficiency"),
+                         ("convolution", "backward_efficiency")):  # fmt: skip
+        kernel = moved(family=family, unit="matrix", macs=10**8)
+        whole, half = (
+            x86.timer([kernel], chosen)({**FREE, name: share}).compute[0] for share in (1.0, 0.5)
+        )
+        assert half == pytest.approx(2 * whole)
+
+
+def test_the_slowest_core_of_a_team_decides() -> None:
+    """8 equal parts on 6 fast and 2 slow cores take what 8 slow cores would."""
+    kernel = moved(macs=10**9, unit="matrix", family="matmul", ops=0,
+                   geometry=Geometry("gemm", 1, 1000, 1024, 1000))  # fmt: skip
+    of = {
+        threads: x86.timer([kernel], setting("i7-12700h", execution="eager", threads=threads))(
+            FREE
+        ).compute[0]
+        for threads in (6, 7, 8)
+    }
+    assert of[7] > of[6]
+    assert of[7] / of[8] == pytest.approx(8 / 7)
+
+
+def test_runs_timed_together_take_what_they_take_alone() -> None:
+    runs = [
+        ([depthwise(24), moved(10**6), convolution((3, 3), 56)], threads) for threads in (1, 2)
+    ] + [([moved(10**7), depthwise(24), depthwise(24)], 2)]
+    settings = [setting("epyc-genoa", execution="eager", threads=threads) for _, threads in runs]
+    pairs = [(kernels, chosen) for (kernels, _), chosen in zip(runs, settings, strict=True)]
+    constants = {**FREE, "reorder_passes": 1.0, "ragged_passes": 1.0, "issue_us": 2.0}
+    alone = [x86.timer(*pair)(constants).latency.sum() for pair in pairs]
+    assert x86.latencies(pairs)(constants) == pytest.approx(alone, rel=1e-12)

@@ -33,14 +33,14 @@ class Touches:
     nbytes: Array
     since: Array
     weight: np.ndarray
-    weights: float
-    working: float
+    weights: Array | float
+    working: Array | float
     stretch: Array | float = 1.0
     bounded: bool = True
     left: Mapping[int, float] = field(default_factory=dict)
 
     @property
-    def footprint(self) -> float:
+    def footprint(self) -> Array | float:
         """Bytes between a use in one run and the first in the next."""
         return self.weights + self.working
 

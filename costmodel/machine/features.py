@@ -86,17 +86,23 @@ def joined(runs: Sequence[Features]) -> Features:
     return Features(**columns, near=near, left={})
 
 
-def distinct(run: Features) -> tuple[Features, NDArray[np.intp]]:
-    """The kernels that differ, and for every kernel of ``run`` the place of its equal in them."""
-    columns = _columns(run)
-    coded = [_coded(column) for column in columns.values()]
-    coded += [array for pair in run.near for array in pair]
+def distinct(run: Features, *more: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of kernels that differ, and for every kernel which of those is its equal.
+
+    ``more`` are further arrays over the kernels that tell them apart.
+    """
+    coded = [_coded(column) for column in _columns(run).values()]
+    coded += [*(array for pair in run.near for array in pair), *more]
     table = np.ascontiguousarray(np.array(coded).T)
     keys = table.view(np.dtype((np.void, table.itemsize * table.shape[1]))).ravel()
     _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-    picked: dict[str, Any] = {name: column[first] for name, column in columns.items()}
-    near = tuple((a[first], b[first]) for a, b in run.near)
-    return Features(**picked, near=near, left={}), place.ravel()
+    return first, place.ravel()
+
+
+def taken(run: Features, places: NDArray[np.intp]) -> Features:
+    """The kernels at ``places``, of which there is no common end."""
+    picked: dict[str, Any] = {name: column[places] for name, column in _columns(run).items()}
+    return Features(**picked, near=tuple((a[places], b[places]) for a, b in run.near), left={})
 
 
 def _coded(values: NDArray[Any]) -> Array:

@@ -18,7 +18,7 @@ from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy
 from costmodel.hardware.schema import GpuEngine
 from costmodel.machine import convolution
-from costmodel.machine.features import Features, distinct, features_of, joined
+from costmodel.machine.features import Features, distinct, features_of, joined, taken
 from costmodel.machine.times import Array, Latencies, Timer, Times
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
         each = [features_of(runs[i][0]) for i in places]
         whole = joined(each)
         ends = np.cumsum([len(run) for run in each])
-        parts.append((layout, places, whole.dispatches, ends, *distinct(whole)))
+        first, place = distinct(whole)
+        parts.append((layout, places, whole.dispatches, ends, taken(whole, first), place))
     board = board_of(runs[0][1])
 
     def seconds(constants: Mapping[str, float]) -> Array:

@@ -45,23 +45,31 @@ class Parts:
             touched=replace(touched, nbytes=paid),
         )  # fmt: skip
 
+    @property
+    def by_level(self) -> Array:
+        """Seconds of traffic from each level, a row a level."""
+        touched, count = self.touched, len(self.compute)
+        shares = zip(self.levels.shares(touched.distance), self.levels.rates, strict=True)
+        found = np.array([
+            np.bincount(touched.kernel, touched.nbytes * share, count) / rate
+            for share, rate in shares
+        ])  # fmt: skip
+        found[0] += self.near
+        return found
+
+    def latency(self, memory: Array) -> Array:
+        """Seconds of every kernel whose traffic takes ``memory``."""
+        hidden = self.hidden * np.minimum(self.compute, memory)
+        found: Array = self.compute + memory - hidden + self.overhead
+        return found
+
     def times(self) -> Times:
         """The time of every kernel."""
-        touched = self.touched
-        levels = [
-            np.bincount(touched.kernel, touched.nbytes * share, len(self.compute)) / rate
-            for share, rate in zip(
-                self.levels.shares(touched.distance), self.levels.rates, strict=True
-            )
-        ]
-        per_level = np.array(levels)
-        per_level[0] += self.near
+        per_level = self.by_level
         memory = per_level.sum(axis=0)
-        hidden = self.hidden * np.minimum(self.compute, memory)
         names = np.array(("l2", "l3", "dram"))
         level = tuple(str(name) for name in names[np.argmax(per_level, axis=0)])
-        latency = self.compute + memory - hidden + self.overhead
-        return Times(latency, self.compute, memory, self.overhead, level)
+        return Times(self.latency(memory), self.compute, memory, self.overhead, level)
 
 
 #: Constants by name -> the parts of one run's times.

@@ -1,17 +1,8 @@
-"""An x86 CPU: a library's kernels for products, vector loops for the rest.
-
-All cores share every kernel. A product runs at a share of the vector peak, its output channels
-padded to whole vectors. PyTorch hands convolutions to oneDNN, which first puts inputs and weights
-into its blocked order, but multiplies small ones and, on one thread, 1x1 ones itself
-(``ConvParams::use_mkldnn`` in aten/src/ATen/native/Convolution.cpp). Weights come from main memory
-on every run unless all of them fit in the caches; activations stay in the caches while their reuse
-distance allows it.
-"""
+"""An x86 CPU: a library's kernels for products, vector loops for the rest, all cores on each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,49 +12,13 @@ from costmodel.execution.kernel import Kernel
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import core_rate, fastest_cores
 from costmodel.hardware.schema import CpuEngine, DType
-from costmodel.machine.caches import Levels, Touches
-from costmodel.machine.features import Features, Mask, features_of
-from costmodel.machine.parts import Parting, Parts
-from costmodel.machine.times import Array, Timer
+from costmodel.machine.features import distinct, features_of, joined, taken
+from costmodel.machine.parts import Parting
+from costmodel.machine.times import Array, Latencies, Timer
+from costmodel.machine.x86_kernels import Machine, evaluate, footprint_of
 
 if TYPE_CHECKING:
     from costmodel.setting import Setting
-
-#: Share of its peak that each kind of product reaches, by constant.
-_EFFICIENCY = {
-    "gemm": "matrix_efficiency",
-    "recurrent": "matrix_efficiency",
-    "conv": "convolution_efficiency",
-    "depthwise": "depthwise_efficiency",
-    "attention": "attention_efficiency",
-}
-#: Ops that set up more than a loop: statistics, or a call into a library.
-_PREPARED = ("batch_norm", "normalization", "softmax")
-#: Elements of a loop below which inductor and ATen give a thread nothing to do (their grain size
-#: is 4096 to 32768).
-GRAIN = 4096
-#: PyTorch leaves convolutions of a single image with fewer input elements to its own loops.
-_SMALL = 20480
-#: Kernels of oneDNN; the gradients of a convolution are products without extents of their own.
-_GRADIENTS = "matrix"
-_LIBRARY = ("conv", "depthwise", _GRADIENTS)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """FLOP/s by dtype over all threads, vector lanes, bytes, bytes/s and Hz.
-
-    ``framework``: PyTorch chooses between oneDNN and its own loops.
-    """
-
-    peak: Mapping[str, float]
-    lanes: int
-    threads: int
-    clock: float
-    l2: float
-    l3: float
-    memory: float
-    framework: bool
 
 
 def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
@@ -78,6 +33,36 @@ def parts(
     """What those times are made of; ``before`` as in `costmodel.machine.caches.touches`."""
     run, machine = features_of(kernels, before), machine_of(chosen, {k.dtype for k in kernels})
     return lambda constants: evaluate(run, machine, constants)
+
+
+def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
+    """The seconds of many runs, once constants are known; equal kernels are timed once."""
+    each = [features_of(kernels) for kernels, _ in runs]
+    threads = np.repeat([float(chosen.threads or 0) for _, chosen in runs], [len(r) for r in each])
+    run = joined(each)
+    number = np.repeat(np.arange(len(each)), [len(one) for one in each])
+    weights, working = (
+        np.array(sizes)[number] for sizes in zip(*(footprint_of(one) for one in each), strict=True)
+    )
+    parts = []
+    for team in np.unique(threads):
+        places = np.flatnonzero(threads == team)
+        some = taken(run, places)
+        first, place = distinct(some, weights[places], working[places])
+        chosen = runs[number[places[0]]][1]
+        machine = machine_of(chosen, set(map(str, run.dtype)))
+        sizes = weights[places][first], working[places][first]
+        parts.append((taken(some, first), machine, sizes, place, number[places]))
+
+    def seconds(constants: Mapping[str, float]) -> Array:
+        total = np.zeros(len(each))
+        for kernels, machine, sizes, place, numbers in parts:
+            found = evaluate(kernels, machine, constants, sizes)
+            latency = found.latency(found.by_level.sum(axis=0))
+            total += np.bincount(numbers, latency[place], len(each))
+        return total
+
+    return seconds
 
 
 def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:
@@ -104,127 +89,3 @@ def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:
         chosen.profile.memory.gb_per_s * 1e9,
         runs_framework(chosen.execution),
     )
-
-
-def evaluate(run: Features, machine: Machine, constants: Mapping[str, float]) -> Parts:
-    """The parts of every kernel's time."""
-    own = _own_loops(run, machine)
-    compute = _compute_seconds(run, machine, constants, own)
-    library = np.isin(run.kind, _LIBRARY) & ~own
-    prepared = np.isin(run.family, _PREPARED) | (np.isin(run.kind, tuple(_EFFICIENCY)) & ~library)
-    busy_threads = np.minimum(1.0, run.written / 4 / (GRAIN * machine.threads))
-    overhead = 1e-6 * (
-        constants["issue_us"]
-        + constants["product_us"] * prepared
-        + constants["convolution_us"] * library
-        + constants["fork_us"] * (machine.threads - 1) * busy_threads
-    )
-    ragged = library & (run.groups * run.n % machine.lanes > 0)
-    touched, levels = _traffic(run, library, ragged, constants), _levels(machine, constants)
-    near, hidden = np.zeros(len(run)), 1.0 - constants["exposed"]
-    return Parts(compute, overhead, near, touched, levels, hidden).without(run.inside)
-
-
-def _own_loops(run: Features, machine: Machine) -> Mask:
-    """Convolutions that PyTorch multiplies itself, without oneDNN's reordering."""
-    if not machine.framework:
-        return np.zeros(len(run), dtype=bool)
-    elements = run.groups * run.k / run.taps * run.m * run.stride**2
-    small = (elements <= _SMALL) & (run.groups == 1) & (run.window <= 3)
-    small |= (run.taps == 1) & (machine.threads == 1)
-    found: Mask = (run.kind == "conv") & small
-    return found
-
-
-def _compute_seconds(
-    run: Features, machine: Machine, constants: Mapping[str, float], own: Mask
-) -> Array:
-    rate = np.array([machine.peak[d] for d in run.dtype])
-    cycles = machine.clock * machine.threads
-    # Operations that are no products use half of a fused multiply-add.
-    vectors = np.maximum(run.ops - run.transcendentals - run.scalars, 0.0)
-    seconds = vectors / (rate / 2 * constants["vector_efficiency"])
-    seconds += run.transcendentals / machine.lanes * constants["transcendental_cycles"] / cycles
-    seconds += run.scalars / (constants["window_ops_per_cycle"] * cycles)
-    seconds += run.rows * constants["row_ns"] * 1e-9 / machine.threads
-    padded = run.groups * run.m * _padded(run.n, machine) * run.k * run.steps
-    # The sums of a tile are loaded and stored once, however few products each has.
-    tiled = 1.0 + constants["fill_depth"] / np.maximum(run.k, 1.0)
-    for kind, name in _EFFICIENCY.items():
-        rows = run.kind == kind
-        whole = padded if kind in ("gemm", "conv", "recurrent") else run.macs
-        if kind == "depthwise":
-            whole = run.macs * _padded(run.groups, machine) / run.groups
-        share = np.full(len(run), constants[name])
-        if kind == "conv":
-            share[run.groups > 1] = constants["grouped_efficiency"]
-            share[own] = (constants["matrix_efficiency"] / tiled)[own]
-        if kind == "gemm":
-            share = share / tiled
-        # An epilogue's operations run in registers, at full width.
-        epilogue = run.transcendentals / machine.lanes * constants["transcendental_cycles"] / cycles
-        if kind in ("attention", "gemm"):
-            epilogue = run.groups * constants["block_us"] * 1e-6 / machine.threads
-        seconds[rows] = ((2 * whole / share + 2 * run.ops) / rate + epilogue)[rows]
-    gradients = run.kind == _GRADIENTS
-    share = np.full(
-        len(run), constants["convolution_efficiency"] * constants["backward_efficiency"]
-    )
-    share[run.family == "depthwise"] = (
-        constants["depthwise_efficiency"] * constants["depthwise_backward_efficiency"]
-    )
-    seconds[gradients] = (2 * run.macs / share / rate)[gradients]
-    return seconds
-
-
-def _padded(channels: Array, machine: Machine) -> Array:
-    """Channels in whole vectors."""
-    found: Array = np.ceil(channels / machine.lanes) * machine.lanes
-    return found
-
-
-def _traffic(run: Features, library: Mask, ragged: Mask, constants: Mapping[str, float]) -> Touches:
-    """Every access; what the library copies into its own order counts as further ones, more of them
-    where channels do not fill its blocks."""
-    copied = np.where(library, constants["reorder_passes"], 0.0)
-    copied += np.where(ragged, constants["ragged_passes"], 0.0)
-    repacked = np.where(library, constants["repack_passes"], 0.0)
-    # Copies in another order push operands out of the caches; what is written took the place of
-    # what was freed about two tensors ago.
-    further, as_far = 1.0 + copied, np.ones(len(run))
-    accesses = [
-        (run.fresh, np.full(len(run), np.inf), as_far),
-        (run.fresh * repacked, run.fresh, as_far),
-        *((size, distance, further) for size, distance in run.near),
-        (run.written, 2 * run.written, as_far),
-        ((run.read - run.fresh + run.written) * copied, run.read + run.written, further),
-    ]
-    sizes, since, stretch = (np.concatenate(column) for column in zip(*accesses, strict=True))
-    product = np.isin(run.kind, tuple(_EFFICIENCY))
-    slower = np.where(run.strided & ~product, constants["strided_efficiency"], 1.0)
-    return Touches(
-        kernel=np.tile(np.arange(len(run)), len(accesses)),
-        nbytes=sizes / np.tile(slower, len(accesses)),
-        since=since,
-        weight=np.repeat(np.arange(len(accesses)) == 0, len(run)),
-        # A weight comes back after everything else of a run.
-        weights=float(run.fresh.sum()),
-        working=2 * float(run.written.max(initial=0.0)),
-        stretch=stretch,
-        bounded=False,
-        left=run.left,
-    )
-
-
-def _levels(machine: Machine, constants: Mapping[str, float]) -> Levels:
-    cycles = machine.clock * machine.threads
-    memory = min(
-        constants["stream_efficiency"] * machine.memory,
-        constants["core_gb_per_s"] * 1e9 * machine.threads,
-    )
-    rates = (
-        constants["l2_bytes_per_cycle"] * cycles,
-        constants["l3_bytes_per_cycle"] * cycles,
-        memory,
-    )
-    return Levels(machine.l2, machine.l3 * constants["l3_share"], rates)

@@ -37,8 +37,13 @@ _FAST_SOURCE = "timm/layers/norm"
 def policy_of(op: Op) -> Policy:
     """How autocast treats ``op``."""
     family = family_of(op)
-    if family in _LOWER or (op.target in _FAST_NORMS and _FAST_SOURCE in (op.source or "")):
+    if family in _LOWER or in_fast_norm(op):
         return "lower"
     if op.target in _FLOAT32 or family in _FLOAT32_FAMILIES:
         return "float32"
     return "input" if family == "batch_norm" else "widest"
+
+
+def in_fast_norm(op: Op) -> bool:
+    """Whether ``op`` is a norm that one of timm's own layers calls."""
+    return op.target in _FAST_NORMS and _FAST_SOURCE in (op.source or "")
