@@ -126,7 +126,7 @@ def test_channels_that_fill_no_block_are_copied_more_often() -> None:
             x86.timer([depthwise(channels)], chosen)({**FREE, "ragged_passes": passes}).memory[0]
             for passes in (0.0, 3.0)
         )
-        assert (many > few) is more
+        assert bool(many > few) is more
 
 
 def test_short_products_are_bound_by_their_sums() -> None:
