@@ -13,7 +13,7 @@ from costmodel.errors import CostModelError
 from costmodel.execution import compiled, eager, kernels_of
 from costmodel.hardware import load_profile, profile_names
 from costmodel.hardware.schema import CpuEngine, GpuEngine
-from costmodel.machine import gpu
+from costmodel.machine import gpu, products
 from costmodel.machine.constants import blocks, values_of
 from costmodel.machine.features import features_of
 from costmodel.roofline import predict, timer_of, times_of
@@ -168,7 +168,7 @@ def test_a_wave_more_costs_a_wave_more() -> None:
     def seconds(groups: float) -> float:
         one = np.array([1.0])
         return float(
-            gpu.product_seconds(
+            products.product_seconds(
                 32 * one, 32 * one, 64 * one, groups * one, 132, 1e12 * one, constants
             )[0]
         )

@@ -19,20 +19,12 @@ from costmodel.hardware import energy
 from costmodel.hardware.schema import GpuEngine
 from costmodel.machine import convolution
 from costmodel.machine.features import Features, distinct, features_of, joined, taken
+from costmodel.machine.products import attention_flops, tiled_seconds
 from costmodel.machine.times import Array, Latencies, Timer, Times
 
 if TYPE_CHECKING:
     from costmodel.setting import Setting
 
-#: Output tiles (rows, columns) of the vendors' matrix kernels (cuBLAS, cuDNN and CUTLASS names).
-TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64),
-         (32, 32), (256, 64), (64, 256))  # fmt: skip
-#: Extent of k that one step of a matrix kernel consumes, and channels that a matrix unit needs.
-K_STEP, MATRIX_LANES = 32, 8
-#: fp32 values of one 16-byte load.
-LOAD = 4
-#: Rows and columns of scores that a fused attention kernel handles at once.
-ATTENTION_TILE = 64
 #: Families whose kernels read a window or a scattered set, and the constant for their traffic.
 _TRAFFIC = {
     "pooling": "window_efficiency",
@@ -163,10 +155,10 @@ def compute_seconds(
     share = constants[f"depthwise_{layout}_efficiency"]
     seconds[depthwise] = (2 * run.macs / (vector * share))[depthwise]
     fused = run.kind == "attention"
-    seconds[fused] = (_attention_flops(run) / (matrix * constants["attention_efficiency"]))[fused]
+    seconds[fused] = (attention_flops(run) / (matrix * constants["attention_efficiency"]))[fused]
     tiled = (run.kind == "gemm") | (run.kind == "conv") | (run.kind == "recurrent")
     if tiled.any():
-        seconds[tiled] = _tiled_seconds(run, tiled, board, matrix[tiled], constants)
+        seconds[tiled] = tiled_seconds(run, tiled, board.multiprocessors, matrix[tiled], constants)
     return seconds
 
 
@@ -175,66 +167,6 @@ def _rates(dtypes: NDArray[np.str_], rate: Callable[[str], float]) -> Array:
     names, which = np.unique(dtypes, return_inverse=True)
     found: Array = np.array([rate(str(name)) for name in names])[which]
     return found
-
-
-def _attention_flops(run: Features) -> Array:
-    """Two products over scores padded to whole tiles."""
-    rows = np.ceil(run.m / ATTENTION_TILE) * ATTENTION_TILE
-    columns = np.ceil(run.n / ATTENTION_TILE) * ATTENTION_TILE
-    flops: Array = 4 * run.groups * rows * columns * np.ceil(run.k / K_STEP) * K_STEP
-    return flops
-
-
-def _tiled_seconds(
-    run: Features,
-    rows: np.ndarray,
-    board: Board,
-    rate: Array,
-    constants: Mapping[str, float],
-) -> Array:
-    """Seconds of the products in ``rows``, k padded to lanes channel by channel."""
-    taps = np.where(run.kind[rows] == "conv", run.taps[rows], 1.0)
-    narrow = np.isin(run.dtype[rows], ("fp16", "bf16", "int8", "tf32"))
-    lanes = np.where(narrow, MATRIX_LANES, 1)
-    depth = np.ceil(run.k[rows] / taps / lanes) * lanes * taps
-    rate = rate * _alignment(run.n[rows], run.k[rows] / taps, constants)
-    seconds = product_seconds(
-        run.m[rows], run.n[rows], depth, run.groups[rows], board.multiprocessors, rate, constants
-    )
-    total: Array = seconds * run.steps[rows]
-    return total
-
-
-def _alignment(n: Array, channels: Array, constants: Mapping[str, float]) -> Array:
-    """Channels that do not fill whole 16-byte loads are fetched one by one."""
-    ragged = (n % LOAD != 0) | (channels % LOAD != 0)
-    return np.where(ragged, constants["unaligned_efficiency"], 1.0)
-
-
-def product_seconds(
-    m: Array,
-    n: Array,
-    k: Array,
-    groups: Array,
-    multiprocessors: int,
-    rate: Array,
-    constants: Mapping[str, float],
-) -> Array:
-    """The fastest tiling of ``groups`` products m x n x k: whole waves of tiles.
-
-    A multiprocessor works on one tile at a time at its share of the peak ``rate``; a small tile
-    re-reads its operands more often, which costs ``tile_reload`` of its perimeter over its area.
-    """
-    depth = np.ceil(k / K_STEP) * K_STEP
-    per_unit = rate / multiprocessors * constants["matrix_efficiency"]
-    best: Array = np.full(len(m), np.inf)
-    for height, width in TILES:
-        tiles = np.ceil(m / height) * np.ceil(n / width) * groups
-        waves = np.ceil(tiles / multiprocessors)
-        slowed = 1 + constants["tile_reload"] * (1 / height + 1 / width) / 2
-        seconds: Array = waves * 2 * depth * height * width * slowed / per_unit
-        best = np.minimum(best, seconds)
-    return best
 
 
 def _convolved(
