@@ -1,7 +1,7 @@
 """Score a calibrated host on networks that were measured on it, and write ``host.md``.
 
     costmodel hw calibrate -o benchmarks/host/HOST.yaml
-    costmodel measure timm:resnet50 ... --execution eager -o benchmarks/host/runs.csv
+    python benchmarks/host_rounds.py eager --threads 1 --batch 1 8
     python benchmarks/host_accuracy.py benchmarks/host/HOST.yaml benchmarks/host/runs*.csv
 
 No network shaped the constants of the profile. Beside the errors stands how far the measurements
@@ -29,8 +29,8 @@ HEAD = """\
 # How near predictions come to the machine in hand
 
 Written by `benchmarks/host_accuracy.py`. The profile is `{profile}` ({title}), calibrated by
-microbenchmarks alone on {date}: no network was measured for its constants. Rows are networks of
-`{runs}`, medians of at least seven runs.
+microbenchmarks alone on {date} (`microbenchmarks.csv`): no network was measured for its constants.
+Rows are networks of `{runs}`, medians of at least seven runs.
 
 - **zero-shot**: microbenchmarks only. **one network**: two factors fitted on one network, the
   others scored.
@@ -101,48 +101,57 @@ def report(found: Validation, profile: str, runs: Sequence[str]) -> Iterator[str
     for group, item in items[:20]:
         run = item.row.run
         yield (
-            f"| {group.execution} | {run.model} | {run.batch} | {run.latency_ms:.1f} | "
+            f"| {group.execution}{', ' + run.mode if run.mode == 'train' else ''} | {run.model} | "
+            f"{run.batch} | {run.latency_ms:.1f} | "
             f"{item.latency * 1e3:.1f} | {item.latency / item.row.measured - 1:+.0%} |"
         )
     for skipped in found.skipped:
         yield f"\nNot scored: {skipped.model}: {skipped.why}"
 
 
-def _name(group: Group) -> tuple[str, str, str]:
-    return group.execution, group.layout, group.dtype
+def _mode(group: Group) -> str:
+    """All runs of a group are inference or all are training steps."""
+    return group.predicted[0].row.run.mode
+
+
+def _name(group: Group) -> tuple[str, ...]:
+    return group.execution, group.layout, group.dtype, _mode(group)
+
+
+def _errors(group: Group | None) -> dict[tuple[int, int, str], float]:
+    """(Threads, batch, network) -> relative error."""
+    return {
+        (i.row.run.threads or 0, i.row.run.batch, i.row.run.model): i.latency / i.row.measured - 1
+        for i in (group.predicted if group else ())
+    }
 
 
 def _lines(
     group: Group, warm: Group | None, spreads: Mapping[tuple[object, ...], float]
 ) -> Iterator[str]:
-    errors = {
-        (i.row.run.threads, i.row.run.batch, i.row.run.model): i.latency / i.row.measured - 1
-        for i in group.predicted
-    }
-    fitted = {
-        (i.row.run.threads, i.row.run.batch, i.row.run.model): i.latency / i.row.measured - 1
-        for i in (warm.predicted if warm else ())
-    }
+    errors, fitted = _errors(group), _errors(warm)
+    mode = _mode(group)
+    kind = group.execution if mode == "eval" else f"{group.execution}, {mode}"
     for threads, batch in sorted({key[:2] for key in errors}):
         these = [e for key, e in errors.items() if key[:2] == (threads, batch)]
         those = [e for key, e in fitted.items() if key[:2] == (threads, batch)]
         spread = [
             value for key, value in spreads.items()
-            if key[:3] == (group.execution, threads, batch)
+            if key[:4] == (group.execution, mode, threads, batch)
         ]  # fmt: skip
         one = f"{statistics.mean(map(abs, those)):.1%}" if those else "–"
         yield (
-            f"| {group.execution} | {threads} | {batch} | {len(these)} | "
+            f"| {kind} | {threads} | {batch} | {len(these)} | "
             f"{statistics.mean(map(abs, these)):.1%} | {statistics.median(map(abs, these)):.1%} | "
             f"{statistics.mean(these):+.1%} | {one} | {statistics.mean(spread):.1%} |"
         )
 
 
 def spread_of(path: str) -> dict[tuple[object, ...], float]:
-    """(Execution, threads, batch, network) -> spread of a run file's measurements."""
+    """(Execution, mode, threads, batch, network) -> spread of a run file's measurements."""
     with open(path, newline="") as file:
         return {
-            (row["execution"], int(row["threads"]), int(row["batch"]), row["model"]):
+            (row["execution"], row["mode"], int(row["threads"]), int(row["batch"]), row["model"]):
             (float(row["p90_ms"]) - float(row["p10_ms"])) / float(row["latency_ms"])
             for row in csv.DictReader(file)
         }  # fmt: skip
