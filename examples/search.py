@@ -152,7 +152,8 @@ def main(devices=("pixel8", "rtx4090")):
     import costmodel as cm
 
     def progress(done, left):
-        print(f"\r{done} networks traced, {left} to go   ", end="", file=sys.stderr)
+        if sys.stderr.isatty():
+            print(f"\r{done} networks traced, {left} to go   ", end="", file=sys.stderr)
 
     first = cm.cost_function(Network, CHOICES, "1x3x{size}x{size}", progress=progress)
     print(f"\n{first.space.size:,} networks from {first.traced} traces", file=sys.stderr)
