@@ -222,6 +222,16 @@ X86_EXECUTIONS = sorted(b.removeprefix("x86/") for b in blocks() if b.startswith
      ("host:cpu", 2)],
 )  # fmt: skip
 def test_x86_latencies_are_those_of_the_built_networks(spaces, hw, execution, threads):
+    agrees(spaces, hw, execution, threads)
+
+
+@pytest.mark.parametrize("execution", ["eager", "ncnn", "tflite", "paddle-lite", "onnxruntime"])
+@pytest.mark.parametrize(("hw", "threads"), [("rpi5:cpu", 1), ("pixel8:cpu", 4), ("rpi4:cpu", 2)])
+def test_arm_latencies_are_those_of_the_built_networks(spaces, hw, execution, threads):
+    agrees(spaces, hw, execution, threads)
+
+
+def agrees(spaces, hw, execution, threads):
     for function, rows, tables in spaces:
         on = CostFunction(function.survey, setting(hw, execution=execution, threads=threads))
         wanted = [

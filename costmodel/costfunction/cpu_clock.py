@@ -25,8 +25,11 @@ _FAR = 2.0**50
 #: of the largest kernel; bytes moved since the exit was used; 1 if the piece does not use it.
 _HEAD = 5
 #: Columns of one kernel: seconds of arithmetic, of traffic at known distances; bytes a footprint
-#: away; two places for accesses (`CpuClock._place`).
-_ROW = 9
+#: away. Where distances are bounded follow the bytes that enter and those moved until then, and
+#: places for bytes and seconds a byte of what may be further away than the footprint; elsewhere two
+#: places for what enters: bytes, those moved until then, by how much they are stretched.
+_ROW = 17
+_ENTRY, _BEYOND, _STRETCHED = (3,), range(5, _ROW, 2), (3, 6)
 
 
 class CpuClock:
@@ -121,7 +124,7 @@ class CpuClock:
             elif distance[i] <= floor or costs[i] <= least:
                 row[1] += size * costs[i]
             else:
-                _put(row, (5, 7), size, costs[i])
+                _put(row, _BEYOND, size, costs[i])
         return rows
 
     def _enter(self, row: Array, touched: Touches, i: int) -> None:
@@ -129,10 +132,10 @@ class CpuClock:
         are not bounded, how much they are stretched."""
         until = touched.since[i] - _FAR
         if self.bounded:
-            _put(row, (3,), touched.nbytes[i], until)
+            _put(row, _ENTRY, touched.nbytes[i], until)
         else:
             stretch = np.broadcast_to(touched.stretch, touched.since.shape)[i]
-            _put(row, (3, 6), touched.nbytes[i], until, stretch)
+            _put(row, _STRETCHED, touched.nbytes[i], until, stretch)
 
     def _entered(self, row: Columns, far: Any, run: Any, run_cost: Any, xp: Any) -> Any:
         """Seconds of traffic whose distance the rest of the network decides."""
@@ -141,11 +144,11 @@ class CpuClock:
             size, until, *known = row
             if _used(size):
                 seconds = size * self._cost(xp.minimum(xp.maximum(far + until, size), run), xp)
-            for size, cost in (known[:2], known[2:]):
+            for size, cost in zip(known[::2], known[1::2], strict=True):
                 if _used(size):
                     seconds = seconds + size * xp.minimum(cost, run_cost)
             return seconds
-        for size, until, stretch in (row[:3], row[3:]):
+        for size, until, stretch in (row[:3], row[3:6]):
             if _used(size):
                 seconds = seconds + size * self._cost((far + until) * stretch, xp)
         return seconds
