@@ -60,7 +60,10 @@ def test_weights_and_the_first_outputs_are_cold() -> None:
     benchmark = next(b for b in SOME if b.kind == "linear")
     (row,) = rows_of(PROFILE, "eager", [Timed(benchmark, 1, 1.0)])
     *kernels, rest = row.work.kernels
-    bare = [replace(kernels[0], reads=kernels[0].reads[:-2]), *kernels[1:]]
+    own = tuple(access for access in kernels[0].reads if access.storage >= 0)
+    fetched = [access.nbytes for access in kernels[0].reads if access.storage < 0]
+    assert fetched == [access.nbytes for kernel in kernels for access in kernel.writes][:2]
+    bare = [replace(kernels[0], reads=own), *kernels[1:]]
     alone = times_of(bare, row.setting).latency.sum()
     assert alone < row.predicted() < 10 * alone
     assert times_of(row.work.kernels, row.setting).latency[-1] == 0.0

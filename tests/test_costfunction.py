@@ -23,7 +23,7 @@ CHOICES = {
     "depth2": (1, 2),
     "size": (64, 96),
 }
-DEVICES = ("pixel8", "rpi4", "rtx4090", "i9-10940x", "epyc-genoa")
+DEVICES = ("pixel8", "rpi4", "rtx4090", "t4", "i9-10940x", "epyc-genoa")
 
 
 def conv_bn(in_ch, out_ch, kernel, stride=1, groups=1):

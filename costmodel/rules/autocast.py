@@ -4,8 +4,9 @@ Source: PyTorch documentation, "Automatic Mixed Precision package", section "Aut
 Reference" (CUDA ops that autocast to float16, to float32, and to the widest input type).
 
 timm's own layer and group norms have a mode that bypasses the list and stays in the low format
-(``timm.layers.set_fast_norm``, timm/layers/fast_norm.py); timm's published timings only make sense
-with it on, so it is assumed where a graph calls those layers. Norms of ``torch.nn`` go to float32.
+(``timm.layers.set_fast_norm``, timm/layers/fast_norm.py), off by default. It is assumed on where a
+graph calls those layers: an inference from timm's published timings, in which networks of its group
+norms are 44 % faster than casts to float32 allow and networks of ``torch.nn`` norms are not.
 """
 
 from __future__ import annotations
