@@ -135,7 +135,7 @@ def test_a_slower_device_is_calibrated_on_one_network() -> None:
         return float(np.mean([abs(i.latency / i.row.measured - 1) for i in items]))  # type: ignore[attr-defined]
 
     assert error(before) == pytest.approx(0.2)
-    assert error(after) < 0.08
+    assert error(after) < 0.15  # half of the way: devices of this class were alike so far
     assert outcome.basis == "conv96, 1 run"
 
 
@@ -161,10 +161,11 @@ def test_a_fit_never_leaves_the_physical_limits() -> None:
     rows = [replace(r, run=replace(r.run, latency_ms=1e-6)) for r in convolutions()]
     limits = constants.constants_of(rows[0].setting.block)
     start = constants.values_of(rows[0].setting.block)
-    for found in (fit.fit_all(rows, start), fit.fit_scales(rows, start)):
+    wide = residuals.Spread(devices=5.0, networks=0.01)
+    for found in (fit.fit_all(rows, start), fit.fit_networks(rows, start, wide)):
         for name, value in found.items():
             assert limits[name].low <= value <= limits[name].high
-    assert fit.fit_scales(rows, start)["stream_efficiency"] == limits["stream_efficiency"].high
+        assert found["stream_efficiency"] > start["stream_efficiency"]
 
 
 def test_thinning_keeps_every_family() -> None:

@@ -1,7 +1,8 @@
 """How far predictions are from measurements, by class of setting: the source of every interval.
 
 ``residuals.yaml`` is written by ``benchmarks/accuracy.py`` from measured runs: per machine model
-and tier, for each device the quantiles of log(measured/predicted), every row of it predicted as
+and tier, for each device the quantiles of log(measured/predicted), and the spread of its networks'
+means (``networks``), every row of it predicted as
 the tier says (never seen; one network seen; other families seen; microbenchmarks alone, by
 ``benchmarks/host_accuracy.py``). A device that is not in the file
 gets the mixture over the devices that are, widened by a factor under which intervals held the
@@ -29,6 +30,10 @@ FILE = Path(__file__).with_name("residuals.yaml")
 LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 1.0)
 
 
+#: Width of the middle 80 % of a Gaussian, in standard deviations.
+MIDDLE = 2.563
+
+
 @dataclass(frozen=True, slots=True)
 class Residual:
     """The interval is prediction x [low, high]; it holds ``coverage`` of the measured runs."""
@@ -37,6 +42,14 @@ class Residual:
     high: float
     coverage: float
     validated: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Spreads of log(measured/predicted): from device to device, and between networks on one."""
+
+    devices: float
+    networks: float
 
 
 @cache
@@ -94,6 +107,38 @@ def _of_kind(chosen: Setting, tier: str, without: str | None) -> dict[str, Any]:
         for name, found in tiers.get(tier, {}).items()
         if name not in (chosen.profile.name, without)
     }
+
+
+def spread_of(chosen: Setting, *, without: str | None = None) -> Spread:
+    """How data-sheet predictions of the setting's class are spread, by devices other than its own
+    and ``without``.
+
+    From the devices of the class, and as one more, what all classes have together. A class that was
+    never validated differs from device to device by as much as the widest interval.
+    """
+    known = document()
+    left = (chosen.profile.name, without)
+    tiers = {block: found.get("datasheet", {}) for block, found in known["blocks"].items()}
+    every = [_moments(found) for devices in tiers.values() for name, found in devices.items()
+             if name not in left]  # fmt: skip
+    low, high = known["unvalidated"]
+    widest = math.log(high / low) / MIDDLE
+    if not every:
+        return Spread(widest, widest / 2)
+    own = [_moments(found) for name, found in tiers.get(chosen.block, {}).items()
+           if name not in left]  # fmt: skip
+    usual = np.mean(np.square(every), axis=0)
+    devices, networks = np.sqrt(np.mean([*np.square(own), usual], axis=0)).tolist()
+    return Spread(devices if own else widest, networks)
+
+
+def _moments(entry: Mapping[str, Any]) -> tuple[float, float]:
+    """The middle of a device's errors, and their spread between networks; heedless of outliers.
+
+    Without the latter, the spread of all runs, which scatter for other reasons too.
+    """
+    low, middle, high = np.interp([0.1, 0.5, 0.9], LEVELS, entry["quantiles"]).tolist()
+    return middle, max(float(entry.get("networks", (high - low) / MIDDLE)), 0.01)
 
 
 def bounds(

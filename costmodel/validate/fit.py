@@ -8,12 +8,16 @@ little in the direction that explains it, and hundreds decide alone.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from costmodel.errors import CostModelError
 from costmodel.machine.constants import Constant, constants_of
+from costmodel.machine.residuals import Spread
 from costmodel.machine.times import Latencies
 from costmodel.roofline import latencies_of
 from costmodel.validate.predict_rows import Row
@@ -21,17 +25,40 @@ from costmodel.validate.score import Array
 
 #: Spread of log(predicted/measured) for a row that the model describes well.
 NOISE = 0.05
-#: The same for the runs of one network, which share whatever the model gets wrong about it: the
-#: spread of errors between networks.
-NOISE_OF_ONE = 0.2
 #: Spread of log(constant) around its value before the fit: about what it differs by from device to
 #: device of a class.
 PRIOR = 0.8
+#: Degrees of freedom of the spread of devices.
+_FREEDOM = 3.0
 #: Rows that a fit looks at where they are timed one by one; more are thinned evenly in order of
 #: family and size.
 MOST = 160
 #: Steps until a fit stands still; few need more than half of them.
 STEPS = 40
+
+
+@dataclass(frozen=True)
+class Space:
+    """The constants that a fit may move, as steps x from ``start``: 0 is where they stood."""
+
+    free: tuple[Constant, ...]
+    start: Mapping[str, float]
+
+    def values(self, x: Array) -> dict[str, float]:
+        """All constants after the steps, each inside its physical limits."""
+        moved = zip(self.free, _inverse(self.free, x, self.start), strict=True)
+        return {**self.start, **{c.name: _clip(c, value) for c, value in moved}}
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """The steps to the physical limits."""
+        return _bounds(self.free, self.start)
+
+
+def space_of(block: str, start: Mapping[str, float]) -> Space:
+    """The constants of a block that no definition holds where they are."""
+    free = [c for name, c in constants_of(block).items() if c.low < c.high and name in start]
+    return Space(tuple(free), start)
 
 
 def fit_all(
@@ -45,20 +72,24 @@ def fit_all(
 
     ``seconds`` times all rows at once (`seconds_of`); without it the fit looks at ``most`` rows.
     """
-    constants = constants_of(rows[0].setting.block) if rows else {}
-    free = [c for name, c in constants.items() if c.low < c.high and name in start]
+    if not rows:
+        return dict(start)
+    space = space_of(rows[0].setting.block, start)
     if seconds is None:
         rows = thin(rows, most)
+        seconds = one_by_one(rows)
+    return space.values(steps_of(space, seconds, measured_of(rows)))
 
-    def values(x: Array) -> dict[str, float]:
-        return {**start, **{c.name: _clip(c, v) for c, v in zip(free, _inverse(free, x, start),
-                                                                 strict=True)}}  # fmt: skip
 
-    bounds, x = _bounds(free, start), np.zeros(len(free))
-    if not rows or not free:
-        return dict(start)
-    timed = seconds or one_by_one(rows)
-    return values(_solve(rows, timed, values, x, bounds, NOISE))
+def steps_of(space: Space, seconds: Latencies, measured: Array) -> Array:
+    """The steps that bring ``seconds`` nearest to ``measured``, every constant held alike."""
+    hold = np.eye(len(space.free)) / PRIOR
+    return _solve(space, seconds, measured, hold, np.full(len(measured), NOISE))
+
+
+def measured_of(rows: Sequence[Row]) -> Array:
+    """Seconds."""
+    return np.array([row.measured for row in rows])
 
 
 def seconds_of(rows: Sequence[Row]) -> Latencies | None:
@@ -75,24 +106,50 @@ def one_by_one(rows: Sequence[Row]) -> Latencies:
     return lambda constants: np.array([row.predicted(constants) for row in rows])
 
 
-def fit_scales(rows: Sequence[Row], start: Mapping[str, float]) -> dict[str, float]:
-    """Two factors fitted on few rows: one on every efficiency, one on every fixed time.
+def fit_networks(
+    rows: Sequence[Row], start: Mapping[str, float], spread: Spread
+) -> dict[str, float]:
+    """Every constant of the block, fitted on the runs of one network, or of a few, from ``start``.
 
-    Constants stay inside their physical limits, so a device that needs an efficiency above 1
-    keeps its error.
+    What one network says of a device is mixed with what the model gets wrong about the network.
+    ``spread`` weighs them: constants are held as much as it takes for them to foresee, on these
+    runs, errors that differ from device to device by ``spread.devices``; the runs of a network
+    share its error, so together they count as one that is off by ``spread.networks``.
     """
-    constants = constants_of(rows[0].setting.block)
-
-    def values(x: Array) -> dict[str, float]:
-        factors = {"rate": float(np.exp(x[0])), "time": float(np.exp(x[1]))}
-        return {
-            name: _clip(constants[name], value * factors.get(role(constants[name]) or "", 1.0))
-            for name, value in start.items()
-        }
-
-    limit = np.full(2, 2.5)
+    space = space_of(rows[0].setting.block, start)
+    if not space.free:
+        return dict(start)
     timed = one_by_one(rows)
-    return values(_solve(rows, timed, values, np.zeros(2), (-limit, limit), NOISE_OF_ONE))
+    runs = Counter(row.run.model for row in rows)
+    noise = np.array([spread.networks * math.sqrt(runs[row.run.model]) for row in rows])
+    hold = np.linalg.inv(np.linalg.cholesky(_prior(space, timed, spread.devices)))
+    return space.values(_solve(space, timed, measured_of(rows), hold, noise, _student))
+
+
+def _prior(space: Space, seconds: Latencies, devices: float) -> Array:
+    """Covariance of the steps before any run: each constant by itself, and as much again shared by
+    all rates and by all fixed times, under which the rows' mean logarithm is spread by ``devices``.
+    """
+    covariance = np.eye(len(space.free))
+    for kind in ("rate", "time"):
+        shared = np.array([role(constant) == kind for constant in space.free], float)
+        covariance += np.outer(shared, shared)
+    slope = _slope(space, seconds)
+    foreseen = float(np.sqrt(slope @ covariance @ slope))
+    scale = min(PRIOR, devices / foreseen) if foreseen > 0 else PRIOR
+    return covariance * scale**2
+
+
+def _slope(space: Space, seconds: Latencies) -> Array:
+    """d mean log(seconds) / d step, away from limits that the start lies at."""
+    step, low = 1e-3, space.bounds[0]
+    before = np.log(seconds(space.start)).mean()
+    found = np.zeros(len(space.free))
+    for i in range(len(found)):
+        x = np.zeros(len(found))
+        x[i] = -step if low[i] < -step else step
+        found[i] = (np.log(seconds(space.values(x))).mean() - before) / x[i]
+    return found
 
 
 def role(constant: Constant) -> str | None:
@@ -114,30 +171,32 @@ def thin(rows: Sequence[Row], most: int = MOST) -> list[Row]:
 
 
 def _solve(
-    rows: Sequence[Row],
+    space: Space,
     seconds: Latencies,
-    values: Callable[[Array], dict[str, float]],
-    x0: Array,
-    bounds: tuple[Array, Array],
-    noise: float,
+    measured: Array,
+    hold: Array,
+    noise: Array,
+    held: Callable[[Array], Array] = np.asarray,
 ) -> Array:
-    """The x that makes log(predicted/measured) small without moving far from 0, from ``x0``."""
+    """The steps x that make log(predicted/measured) in ``noise``, and ``hold`` x, small."""
     try:
         from scipy.optimize import least_squares
     except ModuleNotFoundError as error:
         raise CostModelError(
             "calibrating needs scipy; try: pip install 'torch-costmodel[calibrate]'"
         ) from error
-    measured = np.log([row.measured for row in rows])
+    target = np.log(measured)
+    if not space.free:
+        return np.zeros(0)
 
     def residuals(x: Array) -> Array:
-        predicted = np.log(np.maximum(seconds(values(x)), 1e-12))
-        return np.concatenate([_heavy_tailed((predicted - measured) / noise), x / PRIOR])
+        predicted = np.log(np.maximum(seconds(space.values(x)), 1e-12))
+        return np.concatenate([_heavy_tailed((predicted - target) / noise), held(hold @ x)])
 
-    x0 = np.clip(x0, *bounds)
+    start = np.clip(np.zeros(len(space.free)), *space.bounds)
     solution = least_squares(
-        residuals, x0, bounds=bounds, x_scale=PRIOR, diff_step=1e-3, max_nfev=STEPS, xtol=1e-4,
-        ftol=1e-4,
+        residuals, start, bounds=space.bounds, x_scale=1 / hold.diagonal(), diff_step=1e-3,
+        max_nfev=STEPS, xtol=1e-4, ftol=1e-4,
     )  # fmt: skip
     found: Array = solution.x
     return found
@@ -146,6 +205,19 @@ def _solve(
 def _heavy_tailed(z: Array) -> Array:
     """Values whose squares are the pseudo-Huber loss of ``z``, linear beyond 2."""
     return np.asarray(np.sign(z) * 2 * np.sqrt(2 * (np.sqrt(1 + (z / 2) ** 2) - 1)))
+
+
+def _student(z: Array) -> Array:
+    """A vector whose square is the loss of Student's t distribution in the length of ``z``.
+
+    Devices of a class are alike but for a few that are far off: what is small beside the spread is
+    taken for chance, and what is large is believed.
+    """
+    square = float(z @ z)
+    if square == 0:
+        return z
+    loss = (_FREEDOM + 1) * math.log1p(square / _FREEDOM)
+    return np.asarray(z * math.sqrt(loss / square))
 
 
 def _offset(constant: Constant) -> float:

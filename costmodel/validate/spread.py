@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from costmodel.calibration import COVERAGE
-from costmodel.machine.residuals import LEVELS, bounds
+from costmodel.machine.residuals import LEVELS, MIDDLE, bounds
 from costmodel.validate.report import Group
 
 #: Factors that the interval of an unseen device may be widened or narrowed by.
@@ -25,7 +25,12 @@ Logs = dict[str, dict[str, dict[str, list[float]]]]
 def residuals(groups: Iterable[Group]) -> dict[str, Any]:
     """The document of ``residuals.yaml``: quantiles per block, tier and device."""
     logs: Logs = {}
+    networks: dict[tuple[str, str, str], list[float]] = {}
     for group in groups:
+        chosen = group.predicted[0].row.setting
+        networks.setdefault((chosen.block, group.tier, chosen.profile.name), []).extend(
+            _of_networks(group)
+        )
         for item in group.predicted:
             chosen = item.row.setting
             tier = logs.setdefault(chosen.block, {}).setdefault(group.tier, {})
@@ -38,7 +43,10 @@ def residuals(groups: Iterable[Group]) -> dict[str, Any]:
         "unseen_device_factor": round(unseen_device_factor(logs), 2),
         "blocks": {
             block: {
-                tier: {device: _entry(found) for device, found in devices.items()}
+                tier: {
+                    device: _entry(found, networks[block, tier, device])
+                    for device, found in devices.items()
+                }
                 for tier, devices in tiers.items()
             }
             for block, tiers in logs.items()
@@ -61,9 +69,22 @@ def merged(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     return {**new, "blocks": blocks}
 
 
-def _entry(logs: Sequence[float]) -> dict[str, Any]:
+def _of_networks(group: Group) -> list[float]:
+    """log(measured/predicted) of each network, the mean of its runs, about the group's median."""
+    errors: dict[str, list[float]] = {}
+    for item in group.predicted:
+        errors.setdefault(item.row.run.model, []).append(math.log(item.row.measured / item.latency))
+    means = np.array([np.mean(found) for found in errors.values()])
+    return (means - np.median(means)).tolist() if len(means) > 1 else []
+
+
+def _entry(logs: Sequence[float], networks: Sequence[float] = ()) -> dict[str, Any]:
     quantiles = np.quantile(logs, LEVELS)
-    return {"rows": len(logs), "quantiles": [round(float(value), 4) for value in quantiles]}
+    entry = {"rows": len(logs), "quantiles": [round(float(value), 4) for value in quantiles]}
+    if networks:
+        low, high = np.quantile(networks, (0.1, 0.9), method="weibull")
+        entry["networks"] = round(float(high - low) / MIDDLE, 4)
+    return entry
 
 
 def unseen_device_factor(logs: Logs) -> float:

@@ -1,10 +1,10 @@
 """The three tiers of a group of rows: never measured, one network measured, families measured.
 
 - ``none`` ("datasheet"): constants that owe nothing to the device's own runs.
-- ``one`` ("one-network"): the network of median MACs is measured; two numbers are fitted on it,
-  one common factor on the rates and one on the fixed times; the other networks are scored.
-- ``families`` ("calibrated"): all constants are fitted on the device's runs, and every family is
-  scored with constants fitted on the others.
+- ``one`` ("one-network"): one network is measured; constants are fitted on it, held as much as data
+  sheets have proved right for the class on other devices; the other networks are scored.
+- ``families`` ("calibrated"): constants are fitted on the device's runs, and every family is scored
+  with constants fitted on the others, followed as far as they helped on families left out.
 
 A group shares device and engine, execution, layout and dtype.
 """
@@ -20,17 +20,17 @@ import numpy as np
 from costmodel.calibration import COVERAGE
 from costmodel.errors import CostModelError
 from costmodel.machine.constants import independent
-from costmodel.machine.residuals import residual_of
-from costmodel.machine.times import Latencies
-from costmodel.validate.fit import fit_all, fit_scales, seconds_of
+from costmodel.machine.residuals import residual_of, spread_of
+from costmodel.validate.fit import fit_networks
+from costmodel.validate.held_out import calibrate
 from costmodel.validate.predict_rows import Row
-from costmodel.validate.score import Mask
+from costmodel.validate.score import Array, Mask
 
 Choice = Literal["none", "one", "families"]
 TIERS: dict[Choice, str] = {"none": "datasheet", "one": "one-network", "families": "calibrated"}
 #: Families are dealt to this many folds, or to as many as there are families.
 FOLDS = 5
-#: Rows that quantiles of a device's own errors need.
+#: Rows that quantiles of a device's own errors rest on alone.
 ENOUGH = 20
 
 
@@ -87,7 +87,9 @@ def _one(rows: Sequence[Row]) -> Outcome:
     if not unseen:
         raise CostModelError("calibrating on one network needs a second one to score")
     chosen = rows[0].setting
-    values = fit_scales(seen, chosen.constants(without=chosen.profile.name))
+    device = chosen.profile.name
+    spread = spread_of(chosen, without=device)
+    values = fit_networks(seen, chosen.constants(without=device), spread)
     predicted = with_intervals([(row, row.predicted(values)) for row in unseen], "one")
     plural = "s" if len(seen) > 1 else ""
     return Outcome(predicted, values, f"{network}, {len(seen)} run{plural}")
@@ -98,54 +100,47 @@ def _families(rows: Sequence[Row]) -> Outcome:
     if len(folds) < 2:
         raise CostModelError("calibrating on families needs at least two of them")
     chosen = rows[0].setting
-    start = chosen.constants(without=chosen.profile.name)
-    together = seconds_of(rows)
-    found: dict[int, float] = {}
-    for held in folds:
-        values = _fitted(rows, ~held, start, together)
-        for i in map(int, np.flatnonzero(held)):
-            found[i] = rows[i].predicted(values)
-    predicted = with_intervals([(row, found[i]) for i, row in enumerate(rows)], "families")
+    device = chosen.profile.name
+    start, spread = chosen.constants(without=device), spread_of(chosen, without=device)
+    found = calibrate(rows, folds, start, spread)
+    items = list(zip(rows, found.latencies.tolist(), strict=True))
     names = {row.run.family for row in rows}
     basis = f"{len(rows)} runs of {len(names)} families"
-    everything = np.ones(len(rows), dtype=bool)
-    return Outcome(predicted, _fitted(rows, everything, start, together), basis)
-
-
-def _fitted(
-    rows: Sequence[Row], seen: Mask, start: Mapping[str, float], together: Latencies | None
-) -> dict[str, float]:
-    """The constants fitted on the rows of the mask; ``together`` times all rows."""
-    chosen = [row for row, taken in zip(rows, seen, strict=True) if taken]
-    if together is None:
-        return fit_all(chosen, start)
-    return fit_all(chosen, start, seconds=lambda constants: together(constants)[seen])
+    return Outcome(with_intervals(items, "families"), found.constants, basis)
 
 
 def with_intervals(items: Sequence[tuple[Row, float]], tier: Choice) -> tuple[Predicted, ...]:
     """Predictions (rows and seconds) of one group with intervals that never saw the row.
 
-    Where the device itself is measured, from the errors on the group's other families, if they
-    have `ENOUGH` rows; otherwise from the residuals of other devices.
+    From the residuals of other devices; where the device itself is measured, from the errors on the
+    group's other families, and in so far as those are fewer than `ENOUGH`, from both.
     """
-    ratios = np.array([row.measured / latency for row, latency in items])
+    logs = np.log([row.measured / latency for row, latency in items])
     families = np.array([row.run.family for row, _ in items])
-    own: dict[str, tuple[float, float]] = {}
+    own: dict[str, tuple[Array, float]] = {}
     if tier == "families":
         for family in dict.fromkeys(families.tolist()):
-            others = ratios[families != family]
-            if len(others) >= ENOUGH:
-                tail = (1 - COVERAGE) / 2
-                low, high = np.quantile(others, (tail, 1 - tail))
-                own[family] = (float(low), float(high))
+            others = logs[families != family]
+            if len(others) > 1:
+                own[family] = middle_of(others), min(1.0, len(others) / ENOUGH)
     found = []
     for row, latency in items:
-        factors = own.get(row.run.family)
-        if factors is None:
-            residual = residual_of(row.setting, TIERS[tier], without=row.setting.profile.name)
-            factors = (residual.low, residual.high)
-        found.append(Predicted(row, latency, (latency * factors[0], latency * factors[1])))
+        residual = residual_of(row.setting, TIERS[tier], without=row.setting.profile.name)
+        limits = np.log([residual.low, residual.high])
+        if row.run.family in own:
+            errors, weight = own[row.run.family]
+            limits = weight * errors + (1 - weight) * limits
+        low, high = np.exp(limits).tolist()
+        found.append(Predicted(row, latency, (latency * low, latency * high)))
     return tuple(found)
+
+
+def middle_of(values: Array) -> Array:
+    """The bounds that hold `COVERAGE` of further values like these, which few of them show less far
+    apart than they are: quantiles of rank p (n + 1).
+    """
+    tail = (1 - COVERAGE) / 2
+    return np.quantile(values, (tail, 1 - tail), method="weibull")
 
 
 #: The networks to calibrate on, the first that was measured: the ones most often published.
