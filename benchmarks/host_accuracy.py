@@ -32,7 +32,7 @@ Written by `benchmarks/host_accuracy.py`. The profile is `{profile}` ({title}), 
 microbenchmarks alone on {date} (`microbenchmarks.csv`): no network was measured for its constants.
 Rows are networks of `{runs}`, medians of at least seven runs.
 
-- **zero-shot**: microbenchmarks only. **one network**: two factors fitted on one network, the
+- **zero-shot**: microbenchmarks only. **one network**: constants fitted on one network, the
   others scored.
 - **spread**: mean over the rows of (90th − 10th percentile) / median of the measurement itself.
 

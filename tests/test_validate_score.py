@@ -307,6 +307,9 @@ def test_the_accuracy_report_names_rows_tiers_and_constants() -> None:
     line = next(line for line in text.splitlines() if line.startswith("| conv-t4 |"))
     assert line.split("|")[2].strip() == str(len(rows))
     assert "20.0" in line.split("|")[3]
+    assert accuracy.near_by_chance(1, 0.8) == 0
+    assert accuracy.near_by_chance(5, 0.8) == pytest.approx(5 * 0.8**4 * 0.2)
+    assert 0.9 < accuracy.near_by_chance(1500, 0.8) <= 1
     for part in ("## Worst rows", "gpu/eager", "k·(MACs + λ·act.)", "Intervals claim 80 %"):
         assert part in text
 

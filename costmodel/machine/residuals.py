@@ -1,9 +1,8 @@
 """How far predictions are from measurements, by class of setting: the source of every interval.
 
 ``residuals.yaml`` is written by ``benchmarks/accuracy.py`` from measured runs: per machine model
-and tier, for each device the quantiles of log(measured/predicted), and the spread of its networks'
-means (``networks``), every row of it predicted as
-the tier says (never seen; one network seen; other families seen; microbenchmarks alone, by
+and tier, for each device the quantiles of log(measured/predicted), every row of it predicted as the
+tier says (never seen; one network seen; other families seen; microbenchmarks alone, by
 ``benchmarks/host_accuracy.py``). A device that is not in the file
 gets the mixture over the devices that are, widened by a factor under which intervals held the
 share of runs that they claim on devices left out. A machine model without runs takes the mixture
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("residuals.yaml")
 #: Levels at which ``residuals.yaml`` holds quantiles of log(measured/predicted).
 LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 1.0)
-
-
 #: Width of the middle 80 % of a Gaussian, in standard deviations.
 MIDDLE = 2.563
 
@@ -46,7 +43,8 @@ class Residual:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Spreads of log(measured/predicted): from device to device, and between networks on one."""
+    """Spreads of log(measured/predicted): from device to device, and of the network that a device
+    is calibrated on about the others there."""
 
     devices: float
     networks: float
@@ -113,8 +111,9 @@ def spread_of(chosen: Setting, *, without: str | None = None) -> Spread:
     """How data-sheet predictions of the setting's class are spread, by devices other than its own
     and ``without``.
 
-    From the devices of the class, and as one more, what all classes have together. A class that was
-    never validated differs from device to device by as much as the widest interval.
+    From the devices of the class; few as they are, what all classes have together counts as one
+    more device. A class that was never validated differs from device to device by as much as the
+    widest interval.
     """
     known = document()
     left = (chosen.profile.name, without)
@@ -127,15 +126,17 @@ def spread_of(chosen: Setting, *, without: str | None = None) -> Spread:
         return Spread(widest, widest / 2)
     own = [_moments(found) for name, found in tiers.get(chosen.block, {}).items()
            if name not in left]  # fmt: skip
-    usual = np.mean(np.square(every), axis=0)
-    devices, networks = np.sqrt(np.mean([*np.square(own), usual], axis=0)).tolist()
-    return Spread(devices if own else widest, networks)
+    usual = float(np.mean([middle**2 for middle, _ in every]))
+    if not own:
+        return Spread(widest, float(np.mean([apart for _, apart in every])))
+    devices = math.sqrt((sum(middle**2 for middle, _ in own) + usual) / (len(own) + 1))
+    return Spread(devices, float(np.mean([apart for _, apart in own])))
 
 
 def _moments(entry: Mapping[str, Any]) -> tuple[float, float]:
-    """The middle of a device's errors, and their spread between networks; heedless of outliers.
+    """The middle of a device's errors, and how far from it was the network to calibrate on.
 
-    Without the latter, the spread of all runs, which scatter for other reasons too.
+    Without the latter, the spread of all runs.
     """
     low, middle, high = np.interp([0.1, 0.5, 0.9], LEVELS, entry["quantiles"]).tolist()
     return middle, max(float(entry.get("networks", (high - low) / MIDDLE)), 0.01)

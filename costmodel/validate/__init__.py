@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from costmodel.calibration import COVERAGE, Calibration, Entry
+from costmodel.calibration import Calibration, Entry
 from costmodel.errors import CostModelError
 from costmodel.setting import Setting
 from costmodel.validate import baselines
@@ -17,7 +17,15 @@ from costmodel.validate.predict_rows import Row, processes, rows_of, settings_of
 from costmodel.validate.report import Group, Validation
 from costmodel.validate.runs import Run, Skipped, read
 from costmodel.validate.score import score
-from costmodel.validate.tiers import TIERS, Choice, Outcome, Predicted, folds_of, run_tier
+from costmodel.validate.tiers import (
+    TIERS,
+    Choice,
+    Outcome,
+    Predicted,
+    folds_of,
+    middle_of,
+    run_tier,
+)
 
 Pairs = list[tuple[Run, Setting]]
 
@@ -124,9 +132,9 @@ def scored(outcome: Outcome, tier: str) -> Group:
 
 def _entry(outcome: Outcome, group: Group) -> Entry:
     chosen = outcome.predicted[0].row.setting
-    ratios = [item.row.measured / item.latency for item in outcome.predicted]
-    tail = (1 - COVERAGE) / 2
-    low, high = np.quantile(ratios, (tail, 1 - tail))
+    low, high = np.exp(
+        middle_of(np.log([item.row.measured / item.latency for item in outcome.predicted]))
+    )
     return Entry(
         hw=chosen.hw,
         execution=chosen.execution,

@@ -84,7 +84,8 @@ def fit_all(
 def steps_of(space: Space, seconds: Latencies, measured: Array) -> Array:
     """The steps that bring ``seconds`` nearest to ``measured``, every constant held alike."""
     hold = np.eye(len(space.free)) / PRIOR
-    return _solve(space, seconds, measured, hold, np.full(len(measured), NOISE))
+    noise = np.full(len(measured), NOISE)
+    return _solve(space, seconds, measured, hold, noise, missed=_heavy_tailed)
 
 
 def measured_of(rows: Sequence[Row]) -> Array:
@@ -123,7 +124,7 @@ def fit_networks(
     runs = Counter(row.run.model for row in rows)
     noise = np.array([spread.networks * math.sqrt(runs[row.run.model]) for row in rows])
     hold = np.linalg.inv(np.linalg.cholesky(_prior(space, timed, spread.devices)))
-    return space.values(_solve(space, timed, measured_of(rows), hold, noise, _student))
+    return space.values(_solve(space, timed, measured_of(rows), hold, noise, held=_student))
 
 
 def _prior(space: Space, seconds: Latencies, devices: float) -> Array:
@@ -176,9 +177,14 @@ def _solve(
     measured: Array,
     hold: Array,
     noise: Array,
+    *,
+    missed: Callable[[Array], Array] = np.asarray,
     held: Callable[[Array], Array] = np.asarray,
 ) -> Array:
-    """The steps x that make log(predicted/measured) in ``noise``, and ``hold`` x, small."""
+    """The steps x that make log(predicted/measured) in ``noise``, and ``hold`` x, small.
+
+    By squares, or by the squares of what ``missed`` and ``held`` make of the two.
+    """
     try:
         from scipy.optimize import least_squares
     except ModuleNotFoundError as error:
@@ -191,7 +197,7 @@ def _solve(
 
     def residuals(x: Array) -> Array:
         predicted = np.log(np.maximum(seconds(space.values(x)), 1e-12))
-        return np.concatenate([_heavy_tailed((predicted - target) / noise), held(hold @ x)])
+        return np.concatenate([missed((predicted - target) / noise), held(hold @ x)])
 
     start = np.clip(np.zeros(len(space.free)), *space.bounds)
     solution = least_squares(

@@ -10,8 +10,9 @@ import numpy as np
 import yaml
 
 from costmodel.calibration import COVERAGE
-from costmodel.machine.residuals import LEVELS, MIDDLE, bounds
+from costmodel.machine.residuals import LEVELS, bounds
 from costmodel.validate.report import Group
+from costmodel.validate.tiers import reference_network
 
 #: Factors that the interval of an unseen device may be widened or narrowed by.
 NARROWEST, WIDEST = 0.5, 4.0
@@ -29,7 +30,7 @@ def residuals(groups: Iterable[Group]) -> dict[str, Any]:
     for group in groups:
         chosen = group.predicted[0].row.setting
         networks.setdefault((chosen.block, group.tier, chosen.profile.name), []).extend(
-            _of_networks(group)
+            _of_reference(group)
         )
         for item in group.predicted:
             chosen = item.row.setting
@@ -69,21 +70,21 @@ def merged(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     return {**new, "blocks": blocks}
 
 
-def _of_networks(group: Group) -> list[float]:
-    """log(measured/predicted) of each network, the mean of its runs, about the group's median."""
+def _of_reference(group: Group) -> list[float]:
+    """How far the network to calibrate on lies from the median of the others, in logarithms."""
     errors: dict[str, list[float]] = {}
     for item in group.predicted:
         errors.setdefault(item.row.run.model, []).append(math.log(item.row.measured / item.latency))
-    means = np.array([np.mean(found) for found in errors.values()])
-    return (means - np.median(means)).tolist() if len(means) > 1 else []
+    name = reference_network([item.row for item in group.predicted])
+    reference = np.mean(errors.pop(name))
+    return [float(reference - np.median([np.mean(e) for e in errors.values()]))] if errors else []
 
 
-def _entry(logs: Sequence[float], networks: Sequence[float] = ()) -> dict[str, Any]:
+def _entry(logs: Sequence[float], apart: Sequence[float] = ()) -> dict[str, Any]:
     quantiles = np.quantile(logs, LEVELS)
     entry = {"rows": len(logs), "quantiles": [round(float(value), 4) for value in quantiles]}
-    if networks:
-        low, high = np.quantile(networks, (0.1, 0.9), method="weibull")
-        entry["networks"] = round(float(high - low) / MIDDLE, 4)
+    if apart:
+        entry["networks"] = round(float(np.sqrt(np.mean(np.square(apart)))), 4)
     return entry
 
 
