@@ -14,8 +14,7 @@ from costmodel.execution import kernels_of, module_of
 from costmodel.execution.formats import AMP
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy
-from costmodel.hardware.catalog import core
-from costmodel.hardware.schema import CpuEngine, GpuEngine
+from costmodel.hardware.peaks import computes_in
 from costmodel.machine.constants import blocks
 from costmodel.machine.residuals import Residual, residual_of
 from costmodel.machine.times import Latencies, Timer, Times
@@ -166,15 +165,10 @@ def _substitutions(chosen: Setting) -> list[str]:
     """What happens instead where the engine has no arithmetic of its own for the dtype."""
     engine = chosen.profile.engines[chosen.engine]
     dtype = AMP.get(chosen.dtype, chosen.dtype)
-    if isinstance(engine, CpuEngine):
-        has = set(core(engine.clusters[0].core).flops_per_cycle)
-    elif isinstance(engine, GpuEngine):
-        has = {*engine.vector_tflops, *engine.matrix_tflops}
-    else:
+    if dtype == "fp32" or computes_in(engine, dtype):
         return []
-    if dtype in has or dtype == "fp32":
-        return []
-    return [f"{chosen.hw} has no {dtype} arithmetic: stored as {dtype}, computed as fp32"]
+    stored = f"stored as {dtype}, computed" if dtype == chosen.format != "tf32" else "run"
+    return [f"{chosen.hw} has no {dtype} arithmetic: {stored} as fp32"]
 
 
 def _of_norms(table: CostTable, chosen: Setting) -> list[str]:

@@ -282,3 +282,40 @@ def test_bad_settings_say_what_and_where(
 ) -> None:
     with pytest.raises(CostModelError, match=words):
         predict(table, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("execution", ["tflite", "xnnpack", "paddle-lite", "ncnn"])
+def test_runtimes_widen_half_precision_where_no_core_computes_in_it(
+    table: CostTable, execution: str
+) -> None:
+    narrow, wide = (
+        predict(table, "snapdragon-625", dtype=dtype, execution=execution)
+        for dtype in ("fp16", "fp32")
+    )
+    assert narrow.latency_s == wide.latency_s
+    assert "snapdragon-625:cpu has no fp16 arithmetic: run as fp32" in narrow.notes
+    half, single = (
+        predict(table, "pixel8", dtype=dtype, execution="tflite") for dtype in ("fp16", "fp32")
+    )
+    assert half.latency_s < single.latency_s
+
+
+@pytest.mark.parametrize(
+    ("hw", "dtype", "refused"),
+    [
+        ("i7-12700h", "fp16", True),
+        ("i7-12700h", "amp-bf16", True),
+        ("epyc-genoa", "fp16", True),
+        ("epyc-genoa", "bf16", False),  # AVX-512 BF16
+        ("i9-10940x", "bf16", False),  # oneDNN converts to fp32 in AVX-512 registers
+        ("snapdragon-x-elite", "fp16", False),
+    ],
+)
+def test_formats_that_pytorch_has_no_vector_code_for_are_refused(
+    hw: str, dtype: str, refused: bool
+) -> None:
+    if refused:
+        with pytest.raises(CostModelError, match=f"{hw}:cpu has no .*use --dtype fp32"):
+            setting(hw, dtype=dtype, execution="eager")
+    else:
+        assert setting(hw, dtype=dtype, execution="eager").dtype == dtype
