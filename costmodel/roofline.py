@@ -14,6 +14,8 @@ from costmodel.execution import kernels_of, module_of
 from costmodel.execution.formats import AMP
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy
+from costmodel.hardware.catalog import core
+from costmodel.hardware.issuing import issuing_host
 from costmodel.hardware.peaks import computes_in
 from costmodel.machine.constants import blocks
 from costmodel.machine.residuals import Residual, residual_of
@@ -183,12 +185,15 @@ def _of_norms(table: CostTable, chosen: Setting) -> list[str]:
 
 
 def _assumptions(chosen: Setting, times: Times) -> list[str]:
-    """Said where most of the latency rests on a host that no run has measured."""
-    issue = blocks()[chosen.block].get("dispatch_us")
-    if issue is None or issue.fixed_on or times.overhead.sum() < times.latency.sum() / 2:
+    """Said where most of the latency rests on a host that is assumed."""
+    issues = "dispatch_us" in blocks()[chosen.block]
+    if not issues or times.overhead.sum() < times.latency.sum() / 2:
         return []
-    guess = f"taken as {issue.value:g} µs each: no measured run of this class was bound by it"
-    return [f"most of this is the host issuing ops, {guess}"]
+    host, known = issuing_host(chosen.profile, chosen.engine)
+    if known or chosen.measured_constants:
+        return []
+    assumed = f"assumed host: {core(host.core).title} at {host.clock_ghz:g} GHz"
+    return [f"most of this is the host issuing ops; {assumed}"]
 
 
 def _kernel_times(kernels: Sequence[Kernel], times: Times) -> list[KernelTime]:
