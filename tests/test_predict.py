@@ -330,3 +330,14 @@ def test_small_runs_on_a_gpu_take_what_their_host_takes_to_issue_them() -> None:
         server.notes
     )
     assert not any("assumed host" in note for note in new.notes)
+
+
+def test_an_assumed_host_widens_the_interval_by_what_other_hosts_would_take() -> None:
+    small = table_of(Separable(8), 1, 3, 16, 16)
+    found = predict(small, "rtx4090", execution="eager")
+    low, high = (bound / found.latency_s for bound in found.interval_s)
+    large = predict(table_of(Separable(), 256, 3, 224, 224), "rtx4090", execution="eager")
+    narrow, wide = (bound / large.latency_s for bound in large.interval_s)
+    # hosts.yaml: desktops from 0.7 to 2.2 of the assumed one's times
+    assert low / narrow == pytest.approx(0.7, rel=0.03)
+    assert high / wide == pytest.approx(2.2, rel=0.03)

@@ -131,10 +131,14 @@ class Memory(Record):
 
 
 class Host(Record):
-    """The core whose single thread issues a GPU's kernels, at the clock that it then reaches."""
+    """The core whose single thread issues a GPU's kernels, at the clock that it then reaches.
+
+    ``slowness`` is the range of times of hosts that it may stand for, over its own.
+    """
 
     core: str
     clock_ghz: Positive
+    slowness: tuple[Positive, Positive] = (1.0, 1.0)
     sources: dict[str, str] = Field(default_factory=dict)
 
 
