@@ -25,6 +25,8 @@ _OPAQUE = {"sorting", "fft", "embedding", "random", "linalg", "recurrent"}
 #: inductor assumes for inference (torch/_inductor/graph.py, ``decide_layout_opt``).
 _CHANNELS_LAST = {"grouped": 1.358, "widening": 0.725, "small": 0.783, "other": 0.823}
 _SMALL = 64
+#: Parts of an op that only prepare an operand, as eager mode names them.
+_COPYING = ("cast", "contiguous")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,52 @@ class _Group:
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     """The kernels of one compiled run, in order."""
-    launched = eager.kernels(rows, dtype)
-    groups = _grouped(launched)
+    return fused(eager.kernels(rows, dtype))
+
+
+def fused(launched: Sequence[Kernel]) -> list[Kernel]:
+    """The kernels that inductor makes of those that eager mode launches."""
+    # Inductor's resampling has a thread for each element, where PyTorch's own walks over maps.
+    own = [replace(kernel, serial=0) for kernel in launched]
+    groups = _grouped(_constant_first(_copies_apart(own)))
     last_reader = _last_readers(groups)
     return [_merged(group, index, last_reader) for index, group in enumerate(groups)]
+
+
+def _copies_apart(launched: Sequence[Kernel]) -> list[Kernel]:
+    """Casts and copies that an op makes of its operands, in memory of their own.
+
+    The tensor itself stays as it is for its other readers; only the op reads the copy.
+    """
+    found: list[Kernel] = []
+    copies: dict[int, int] = {}
+    owner = ""
+    for kernel in launched:
+        op, _, part = kernel.names[0].rpartition(".")
+        op = op if part in _COPYING else kernel.names[0]
+        if not owner or not f"{kernel.names[0]}.".startswith(f"{owner}."):
+            owner, copies = op, {}
+        reads = tuple(replace(a, storage=copies.get(a.storage, a.storage)) for a in kernel.reads)
+        writes = kernel.writes
+        if part in _COPYING and not kernel.reads[0].weight:
+            source = kernel.reads[0].storage
+            copies[source] = -2 - source  # no tensor has it: theirs count from -1
+            writes = tuple(replace(a, storage=copies[source]) for a in writes)
+        found.append(replace(kernel, reads=reads, writes=writes))
+    return found
+
+
+def _constant_first(launched: Sequence[Kernel]) -> list[Kernel]:
+    """Kernels that read nothing but weights go first, so that none waits for them later."""
+    made: set[int] = set()
+    first, rest = [], []
+    for kernel in launched:
+        if all(access.weight or access.storage in made for access in kernel.reads):
+            made.update(access.storage for access in kernel.writes)
+            first.append(kernel)
+        else:
+            rest.append(kernel)
+    return [*first, *rest]
 
 
 def layout(launched: Sequence[Kernel], asked: str) -> str:
