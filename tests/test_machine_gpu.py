@@ -88,3 +88,59 @@ def test_casts_of_weights_keep_nothing_waiting() -> None:
     casts = [all(a.weight for a in k.reads) for k in launched]
     assert casts == sorted(casts, reverse=True)
     assert sum(casts) == 4
+
+
+class Attention(nn.Module):
+    """Softmax attention of 4 heads within 3 windows, in 5 dimensions or, flattened, in 4."""
+
+    def __init__(self, windows: bool) -> None:
+        super().__init__()
+        self.windows = windows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = x.reshape(3, 2, 3, 4, 16, 8).unbind(0)
+        if not self.windows:
+            query, key, value = (t.flatten(0, 1) for t in (query, key, value))
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+
+
+def test_attention_in_five_dimensions_is_taken_step_by_step() -> None:
+    x = torch.randn(3 * 2 * 3 * 4 * 16 * 8)
+    (fused,) = eager.kernels(table_of(Attention(False), x).rows, "fp16")
+    assert fused.geometry is not None
+    assert fused.geometry.kind == "attention"
+    steps = eager.kernels(table_of(Attention(True), x).rows, "fp16")
+    heads, operand = 2 * 3 * 4, 2 * 3 * 4 * 16 * 8 * 2
+    scores = heads * 16 * 16 * 2
+    # Three copies in and out, scores written, read and written by the softmax, read once more.
+    assert [k.nbytes for k in steps] == [
+        *[2 * operand] * 3, 2 * operand + scores, 2 * scores, scores + 2 * operand,
+    ]  # fmt: skip
+    assert sum(k.macs for k in steps) == fused.macs
+    for product in (steps[3], steps[5]):
+        g = product.geometry
+        assert g is not None
+        assert (g.kind, g.groups * g.m * g.n * g.k) == ("gemm", product.macs)
+
+
+class Branches(nn.Module):
+    """Two branches of convolution and norm, added: the first waits for the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = (nn.Conv2d(4, 4, 1, bias=False) for _ in range(2))
+        self.first, self.second = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.first(self.one(x)) + self.second(self.two(x)))
+
+
+def test_inductor_computes_a_branch_where_it_is_used() -> None:
+    launched = compiled.kernels(table_of(Branches(), torch.randn(2, 4, 8, 8)).rows, "fp32")
+    assert [k.names for k in launched] == [
+        ("one.conv2d",),
+        ("two.conv2d",),
+        ("first.batch_norm", "second.batch_norm", "add", "relu"),
+    ]
+    plane, norm = 2 * 4 * 8 * 8 * 4, 4 * 4 * 4
+    assert launched[2].nbytes == 3 * plane + 2 * norm

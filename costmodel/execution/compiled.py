@@ -117,23 +117,54 @@ def _product(extents: Sequence[int]) -> int:
 
 
 def _grouped(launched: Sequence[Kernel]) -> list[_Group]:
-    """Kernels put into the youngest group that feeds them.
+    """Kernels put into the youngest group that feeds them, if that one is open.
 
-    Whatever else a kernel reads was made by an older group, so that groups never wait for one
-    another in a circle and may run in the order of their first kernels.
+    A group that feeds a kernel and that nobody else has read yet waits for it: inductor computes
+    pointwise ops where they are used. Whatever else a kernel reads was made by an older group, so
+    that groups never wait for one another in a circle and may run in the order of their places.
     """
     groups: list[_Group] = []
     maker: dict[int, int] = {}
+    readers: dict[int, set[int]] = {}
     for kernel in launched:
-        home = max((maker.get(access.storage, -1) for access in kernel.reads), default=-1)
+        sources = sorted({maker[a.storage] for a in kernel.reads if a.storage in maker})
         fusible = kernel.unit != "matrix" and kernel.family not in _OPAQUE
+        home = sources[-1] if sources else -1
         if not fusible or home < 0 or not groups[home].open:
+            home = len(groups)
             groups.append(_Group([], fusible))
-            home = len(groups) - 1
+        waiting = [i for i in sources if i != home and groups[i].open and not readers.get(i)]
+        if fusible:
+            _move(waiting, home, groups, maker, readers)
+        for index in sources:
+            if index != home and groups[index].members:
+                readers.setdefault(index, set()).add(home)
         groups[home].members.append(kernel)
         for access in kernel.writes:
             maker[access.storage] = home
-    return groups
+    return [group for group in groups if group.members]
+
+
+def _move(
+    waiting: Sequence[int],
+    home: int,
+    groups: Sequence[_Group],
+    maker: dict[int, int],
+    readers: dict[int, set[int]],
+) -> None:
+    """Put the members of groups in front of those of ``home``."""
+    moved = [kernel for index in waiting for kernel in groups[index].members]
+    groups[home].members[:0] = moved
+    for index in waiting:
+        groups[index].members.clear()
+    for kernel in moved:
+        for access in kernel.writes:
+            if maker[access.storage] in waiting:
+                maker[access.storage] = home
+    for found in readers.values():
+        if not found.isdisjoint(waiting):
+            found.difference_update(waiting)
+            found.add(home)
 
 
 def _last_readers(groups: Sequence[_Group]) -> dict[int, int]:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _TRAFFIC = {
     "pooling": "window_efficiency",
     "embedding": "gather_efficiency",
-    "interpolation": "gather_efficiency",
 }
 
 
@@ -199,7 +198,7 @@ def memory_seconds(
     product = np.isin(run.kind, ("gemm", "conv", "depthwise", "attention", "recurrent"))
     share[run.strided & ~product] *= constants["strided_efficiency"]
     for family, name in _TRAFFIC.items():
-        share[(run.family == family) & (run.serial == 0)] *= constants[name]
+        share[run.family == family] *= constants[name]
     if layout == "nchw":
         share[run.family == "batch_norm"] *= constants["batch_norm_nchw_efficiency"]
     held = board.l2 * constants["l2_share"]
