@@ -25,6 +25,8 @@ _OPAQUE = {"sorting", "fft", "embedding", "random", "linalg", "recurrent"}
 #: inductor assumes for inference (torch/_inductor/graph.py, ``decide_layout_opt``).
 _CHANNELS_LAST = {"grouped": 1.358, "widening": 0.725, "small": 0.783, "other": 0.823}
 _SMALL = 64
+#: Parts of an op that only prepare an operand, as eager mode names them.
+_COPYING = ("cast", "contiguous")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,52 @@ class _Group:
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     """The kernels of one compiled run, in order."""
-    launched = eager.kernels(rows, dtype)
-    groups = _grouped(launched)
+    return fused(eager.kernels(rows, dtype))
+
+
+def fused(launched: Sequence[Kernel]) -> list[Kernel]:
+    """The kernels that inductor makes of those that eager mode launches."""
+    # Inductor's resampling has a thread for each element, where PyTorch's own walks over maps.
+    own = [replace(kernel, serial=0) for kernel in launched]
+    groups = _grouped(_constant_first(_copies_apart(own)))
     last_reader = _last_readers(groups)
     return [_merged(group, index, last_reader) for index, group in enumerate(groups)]
+
+
+def _copies_apart(launched: Sequence[Kernel]) -> list[Kernel]:
+    """Casts and copies that an op makes of its operands, in memory of their own.
+
+    The tensor itself stays as it is for its other readers; only the op reads the copy.
+    """
+    found: list[Kernel] = []
+    copies: dict[int, int] = {}
+    owner = ""
+    for kernel in launched:
+        op, _, part = kernel.names[0].rpartition(".")
+        op = op if part in _COPYING else kernel.names[0]
+        if not owner or not f"{kernel.names[0]}.".startswith(f"{owner}."):
+            owner, copies = op, {}
+        reads = tuple(replace(a, storage=copies.get(a.storage, a.storage)) for a in kernel.reads)
+        writes = kernel.writes
+        if part in _COPYING and not kernel.reads[0].weight:
+            source = kernel.reads[0].storage
+            copies[source] = -2 - source  # no tensor has it: theirs count from -1
+            writes = tuple(replace(a, storage=copies[source]) for a in writes)
+        found.append(replace(kernel, reads=reads, writes=writes))
+    return found
+
+
+def _constant_first(launched: Sequence[Kernel]) -> list[Kernel]:
+    """Kernels that read nothing but weights go first, so that none waits for them later."""
+    made: set[int] = set()
+    first, rest = [], []
+    for kernel in launched:
+        if all(access.weight or access.storage in made for access in kernel.reads):
+            made.update(access.storage for access in kernel.writes)
+            first.append(kernel)
+        else:
+            rest.append(kernel)
+    return [*first, *rest]
 
 
 def layout(launched: Sequence[Kernel], asked: str) -> str:
@@ -73,23 +117,54 @@ def _product(extents: Sequence[int]) -> int:
 
 
 def _grouped(launched: Sequence[Kernel]) -> list[_Group]:
-    """Kernels put into the youngest group that feeds them.
+    """Kernels put into the youngest group that feeds them, if that one is open.
 
-    Whatever else a kernel reads was made by an older group, so that groups never wait for one
-    another in a circle and may run in the order of their first kernels.
+    A group that feeds a kernel and that nobody else has read yet waits for it: inductor computes
+    pointwise ops where they are used. Whatever else a kernel reads was made by an older group, so
+    that groups never wait for one another in a circle and may run in the order of their places.
     """
     groups: list[_Group] = []
     maker: dict[int, int] = {}
+    readers: dict[int, set[int]] = {}
     for kernel in launched:
-        home = max((maker.get(access.storage, -1) for access in kernel.reads), default=-1)
+        sources = sorted({maker[a.storage] for a in kernel.reads if a.storage in maker})
         fusible = kernel.unit != "matrix" and kernel.family not in _OPAQUE
+        home = sources[-1] if sources else -1
         if not fusible or home < 0 or not groups[home].open:
+            home = len(groups)
             groups.append(_Group([], fusible))
-            home = len(groups) - 1
+        waiting = [i for i in sources if i != home and groups[i].open and not readers.get(i)]
+        if fusible:
+            _move(waiting, home, groups, maker, readers)
+        for index in sources:
+            if index != home and groups[index].members:
+                readers.setdefault(index, set()).add(home)
         groups[home].members.append(kernel)
         for access in kernel.writes:
             maker[access.storage] = home
-    return groups
+    return [group for group in groups if group.members]
+
+
+def _move(
+    waiting: Sequence[int],
+    home: int,
+    groups: Sequence[_Group],
+    maker: dict[int, int],
+    readers: dict[int, set[int]],
+) -> None:
+    """Put the members of groups in front of those of ``home``."""
+    moved = [kernel for index in waiting for kernel in groups[index].members]
+    groups[home].members[:0] = moved
+    for index in waiting:
+        groups[index].members.clear()
+    for kernel in moved:
+        for access in kernel.writes:
+            if maker[access.storage] in waiting:
+                maker[access.storage] = home
+    for found in readers.values():
+        if not found.isdisjoint(waiting):
+            found.difference_update(waiting)
+            found.add(home)
 
 
 def _last_readers(groups: Sequence[_Group]) -> dict[int, int]:

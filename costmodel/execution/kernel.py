@@ -30,6 +30,7 @@ class Kernel:
     ``transcendentals`` are the elements among ``ops`` that go through an exponential or the like,
     ``rows`` what a norm or softmax treats one by one, ``scalars`` operations that run one by one.
     ``inside``: cuDNN makes a pass of its own, CPU libraries do it inside the kernel before.
+    ``serial`` are steps that every thread of a GPU takes in turn, each a wait for memory.
     """
 
     names: tuple[str, ...]
@@ -48,6 +49,7 @@ class Kernel:
     rows: int = 0
     scalars: int = 0
     inside: bool = False
+    serial: int = 0
 
     @property
     def flops(self) -> int:

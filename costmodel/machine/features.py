@@ -31,6 +31,7 @@ class Features:
     transcendentals: Array
     rows: Array
     scalars: Array
+    serial: Array
     fresh: Array
     written: Array
     near: tuple[tuple[Array, Array], ...]
@@ -129,6 +130,7 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         transcendentals=column([k.transcendentals for k in kernels]),
         rows=column([k.rows for k in kernels]),
         scalars=column([k.scalars for k in kernels]),
+        serial=column([k.serial for k in kernels]),
         fresh=column([fresh for fresh, _ in reuse]),
         written=column([nbytes(k.writes) for k in kernels]),
         near=tuple(

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _TRAFFIC = {
     "pooling": "window_efficiency",
     "embedding": "gather_efficiency",
-    "interpolation": "gather_efficiency",
 }
 
 
@@ -205,15 +204,26 @@ def memory_seconds(
     if layout == "nchw":
         share[run.family == "batch_norm"] *= constants["batch_norm_nchw_efficiency"]
     held = board.l2 * constants["l2_share"]
-    near = sum(np.where(distance <= held, size, 0.0) for size, distance in run.near)
+    near = sum(size * _held(distance, held) for size, distance in run.near)
     far = run.moved - near
     if layout == "nchw":  # matrix units want channels last: input and output are transposed
         products = (run.kind == "conv") & (np.isin(run.dtype, ("fp16", "bf16", "tf32", "int8")))
         turned = 2 * (run.read + run.written) * constants["transposed_share"]
         far = far + np.where(products & bool(board.matrix), turned, 0.0)
     seconds = (far + near / constants["l2_speedup"]) / (board.bandwidth * share)
+    # A thread for each place of a map, and the maps one after another: too few to hide a wait.
+    seconds = np.maximum(seconds, run.serial * constants["serial_us"] * 1e-6)
     level = tuple(np.where(near > far, "l2", "dram").tolist())
     return seconds, level
+
+
+def _held(distance: Array, size: float) -> Array:
+    """The share of an operand that a cache still has after ``distance`` bytes went through it.
+
+    All of it up to ``size``, nothing beyond twice that: no GPU evicts strictly in order of use.
+    """
+    share: Array = np.clip(2 - distance / max(size, 1.0), 0.0, 1.0)
+    return share
 
 
 def after_host(busy: Array, issued: Array) -> Array:

@@ -59,3 +59,24 @@ def scalars(op: Op, ops: int) -> int:
 
 def _of_whole_maps(op: Op) -> bool:
     return "adaptive_avg_pool" in op.target and all(size == 1 for size in op.out.shape[2:])
+
+
+#: Resampling whose CUDA kernels have a thread for each pixel of a map, which walks over the maps.
+_MAPS_IN_TURN = {"upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d",
+                 "upsample_bicubic2d"}  # fmt: skip
+
+
+def maps_in_turn(op: Op) -> int:
+    """Maps (samples x channels) that one thread of PyTorch's CUDA kernel resamples in turn.
+
+    0 where every element has its own thread. Source: ``upsample_bilinear2d_out_frame`` and its
+    siblings in aten/src/ATen/native/cuda/UpSample*.cu; only the bilinear one has another kernel
+    for channels-last.
+    """
+    name = op.target.partition(".")[2]
+    if name not in _MAPS_IN_TURN:
+        return 0
+    x = op.inputs[0]
+    if name == "upsample_bilinear2d" and x.channels_last:
+        return 0
+    return int(x.shape[0]) * int(x.shape[1])
