@@ -12,13 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from costmodel.execution import eager
-from costmodel.execution.kernel import Access, Kernel
+from costmodel.execution.formats import BYTES
+from costmodel.execution.kernel import Access, Kernel, nbytes
 from costmodel.table import Row
 
 DTYPES = eager.DTYPES
 FRAMEWORK = True
 #: Whose measured constants serve where none were measured: it calls the same libraries.
 CALLS_LIBRARIES_OF = "eager"
+#: Inductor runs every convolution on a CPU so (torch/_inductor/graph.py, ``decide_layout_opt``), and
+#: without freezing it copies weights into that order in every run.
+CHANNELS_LAST_ON_CPU = True
+#: Norms whose root and division inductor takes for every element, eager for every channel or row.
+_ROOTED = {"batch_norm", "normalization"}
 #: Families that inductor leaves to a library, or starts a kernel of their own for.
 _OPAQUE = {"sorting", "fft", "embedding", "random", "linalg", "recurrent"}
 #: What one FLOP of a convolution takes in channels-last order, relative to channels-first, as
@@ -37,10 +43,19 @@ class _Group:
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     """The kernels of one compiled run, in order."""
-    launched = eager.kernels(rows, dtype)
+    launched = [_generated(kernel) for kernel in eager.kernels(rows, dtype)]
     groups = _grouped(launched)
     last_reader = _last_readers(groups)
     return [_merged(group, index, last_reader) for index, group in enumerate(groups)]
+
+
+def _generated(kernel: Kernel) -> Kernel:
+    """A kernel as inductor writes it: without branches on data; roots inside its loops."""
+    if kernel.unit == "matrix":
+        return kernel
+    rooted = kernel.family in _ROOTED and kernel.ops > 0
+    roots = nbytes(kernel.writes) // BYTES[kernel.dtype] if rooted else 0
+    return replace(kernel, surprises=0, transcendentals=kernel.transcendentals + roots)
 
 
 def layout(launched: Sequence[Kernel], asked: str) -> str:
@@ -103,9 +118,8 @@ def _last_readers(groups: Sequence[_Group]) -> dict[int, int]:
 
 def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
     """One kernel: what comes from outside is read once, what goes outside written once."""
-    first = group.members[0]
     if len(group.members) == 1:
-        return first
+        return _in_place(group.members[0], index, last_reader)
     made: set[int] = set()
     reads: dict[int, Access] = {}
     writes: dict[int, Access] = {}
@@ -125,7 +139,7 @@ def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
         if last_reader.get(storage, index) > index or access in final
     ]
     main = max(group.members, key=lambda k: k.nbytes)
-    return replace(
+    merged = replace(
         main,
         names=tuple(name for kernel in group.members for name in kernel.names),
         unit="vector" if any(k.unit == "vector" for k in group.members) else "move",
@@ -138,3 +152,24 @@ def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
         transcendentals=sum(kernel.transcendentals for kernel in group.members),
         scalars=sum(kernel.scalars for kernel in group.members),
     )
+    return _in_place(merged, index, last_reader)
+
+
+def _in_place(kernel: Kernel, index: int, last_reader: dict[int, int]) -> Kernel:
+    """The kernel writing where an operand of the same size ends, which inductor's loops do."""
+    if kernel.unit == "matrix" or kernel.family in _OPAQUE:
+        return kernel
+    own = {access.storage for access in kernel.writes}
+    ending = [
+        access.nbytes
+        for access in kernel.reads
+        if not access.weight
+        and access.storage not in own
+        and last_reader.get(access.storage, index) <= index
+    ]
+    over = 0
+    for access in kernel.writes:
+        if access.nbytes in ending:
+            ending.remove(access.nbytes)
+            over += access.nbytes
+    return replace(kernel, over=over)

@@ -17,7 +17,7 @@ from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
 from costmodel.rules.geometry import geometry_of
 from costmodel.rules.loops import rows as rows_of
-from costmodel.rules.loops import scalars, transcendentals
+from costmodel.rules.loops import scalars, surprises, transcendentals
 from costmodel.table import Row
 
 #: PyTorch itself runs, on whose host and libraries time depends.
@@ -92,6 +92,7 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         transcendentals=transcendentals(op) if ops else 0,
         rows=rows_of(op) if ops else 0,
         scalars=scalars(op, ops),
+        surprises=surprises(op, ops),
     )
 
 
