@@ -20,8 +20,8 @@ DTYPES = eager.DTYPES
 FRAMEWORK = True
 #: Whose measured constants serve where none were measured: it calls the same libraries.
 CALLS_LIBRARIES_OF = "eager"
-#: Inductor runs every convolution on a CPU so (torch/_inductor/graph.py, ``decide_layout_opt``), and
-#: without freezing it copies weights into that order in every run.
+#: Inductor runs every convolution on a CPU so (torch/_inductor/graph.py, ``decide_layout_opt``),
+#: and without freezing it copies weights into that order in every run.
 CHANNELS_LAST_ON_CPU = True
 #: Norms whose root and division inductor takes for every element, eager for every channel or row.
 _ROOTED = {"batch_norm", "normalization"}
@@ -54,7 +54,7 @@ def _generated(kernel: Kernel) -> Kernel:
     if kernel.unit == "matrix":
         return kernel
     rooted = kernel.family in _ROOTED and kernel.ops > 0
-    roots = nbytes(kernel.writes) // BYTES[kernel.dtype] if rooted else 0
+    roots = int(nbytes(kernel.writes) / BYTES[kernel.dtype]) if rooted else 0
     return replace(kernel, surprises=0, transcendentals=kernel.transcendentals + roots)
 
 

@@ -203,9 +203,7 @@ def _traffic(
         (written, 2 * run.written, as_far, True),
         ((run.read - run.fresh + run.written) * copied, run.read + run.written, further, False),
     ]
-    sizes, since, stretch = (
-        np.concatenate([access[i] for access in accesses]) for i in range(3)
-    )
+    sizes, since, stretch = (np.concatenate([access[i] for access in accesses]) for i in range(3))
     # A line that is overwritten is fetched first, and goes back to memory later.
     returned = np.repeat([stored for *_, stored in accesses], len(run))
     product = np.isin(run.kind, tuple(_EFFICIENCY))
