@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -240,6 +241,41 @@ def test_inductor_fuses_what_lies_between_products() -> None:
     # 2 x 16 x 8 x 8 floats: the convolution's output and x in, the sum out; four norm vectors.
     plane = 2 * 16 * 8 * 8 * 4
     assert launched[1].nbytes == 3 * plane + 4 * 16 * 4
+
+
+def test_inductor_writes_where_an_operand_ends_and_takes_roots_inside() -> None:
+    """Norm and ReLU of 8 x 4 x 4: one kernel, over the convolution's output; a root an element.
+    An operand that is read again keeps its place."""
+
+    class Reused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8)
+            self.again = nn.Conv2d(8, 8, 1, bias=False)
+
+        def forward(self, x: torch.Tensor, kept: bool = False) -> torch.Tensor:
+            y = self.conv(x)
+            z = self.again(torch.relu(self.norm(y)))
+            return z @ y if kept else z
+
+    for kept, over in ((False, 4 * 8 * 16), (True, 0)):
+        model = Reused().eval().to("meta")
+        model.forward = partial(model.forward, kept=kept)  # type: ignore[method-assign]
+        norm = compiled.kernels(table_of(model, 1, 8, 4, 4).rows, "fp32")[1]
+        assert norm.family == "batch_norm"
+        assert (norm.in_place, norm.transcendentals) == (over, 8 * 16)
+
+
+def test_a_maximum_surprises_at_every_new_one() -> None:
+    """Windows of four noise values: 1/2 + 1/3 + 1/4 new maxima after the first, two guesses each;
+    an average has none, and inductor's code has no branches."""
+    model = nn.MaxPool2d(2)
+    rows = table_of(model, 1, 8, 8, 8).rows
+    (pooled,) = eager.kernels(rows, "fp32")
+    assert pooled.surprises == round(2 * 8 * 16 * (1 / 2 + 1 / 3 + 1 / 4))
+    assert compiled.kernels(rows, "fp32")[0].surprises == 0
+    (mean,) = eager.kernels(table_of(nn.AvgPool2d(2), 1, 8, 8, 8).rows, "fp32")
+    assert mean.surprises == 0
 
 
 def test_fusion_makes_no_cycle() -> None:

@@ -12,13 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from costmodel.execution import eager
-from costmodel.execution.kernel import Access, Kernel
+from costmodel.execution.formats import BYTES
+from costmodel.execution.kernel import Access, Kernel, nbytes
 from costmodel.table import Row
 
 DTYPES = eager.DTYPES
 FRAMEWORK = True
 #: Whose measured constants serve where none were measured: it calls the same libraries.
 CALLS_LIBRARIES_OF = "eager"
+#: Inductor runs every convolution on a CPU so (torch/_inductor/graph.py, ``decide_layout_opt``),
+#: and without freezing it copies weights into that order in every run.
+CHANNELS_LAST_ON_CPU = True
+#: Norms whose root and division inductor takes for every element, eager for every channel or row.
+_ROOTED = {"batch_norm", "normalization"}
 #: Families that inductor leaves to a library, or starts a kernel of their own for.
 _OPAQUE = {"sorting", "fft", "embedding", "random", "linalg", "recurrent"}
 #: What one FLOP of a convolution takes in channels-last order, relative to channels-first, as
@@ -44,8 +50,7 @@ def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
 
 def fused(launched: Sequence[Kernel]) -> list[Kernel]:
     """The kernels that inductor makes of those that eager mode launches."""
-    # Inductor's resampling has a thread for each element, where PyTorch's own walks over maps.
-    own = [replace(kernel, serial=0) for kernel in launched]
+    own = [_generated(kernel) for kernel in launched]
     groups = _grouped(_constant_first(_copies_apart(own)))
     last_reader = _last_readers(groups)
     return [_merged(group, index, last_reader) for index, group in enumerate(groups)]
@@ -85,6 +90,16 @@ def _constant_first(launched: Sequence[Kernel]) -> list[Kernel]:
         else:
             rest.append(kernel)
     return [*first, *rest]
+
+
+def _generated(kernel: Kernel) -> Kernel:
+    """A kernel as inductor writes it: no branches on data, roots inside its loops, and resampling
+    with a thread for each element, where PyTorch's own walks over maps."""
+    if kernel.unit == "matrix":
+        return kernel
+    rooted = kernel.family in _ROOTED and kernel.ops > 0
+    roots = int(nbytes(kernel.writes) / BYTES[kernel.dtype]) if rooted else 0
+    return replace(kernel, surprises=0, serial=0, transcendentals=kernel.transcendentals + roots)
 
 
 def layout(launched: Sequence[Kernel], asked: str) -> str:
@@ -178,9 +193,8 @@ def _last_readers(groups: Sequence[_Group]) -> dict[int, int]:
 
 def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
     """One kernel: what comes from outside is read once, what goes outside written once."""
-    first = group.members[0]
     if len(group.members) == 1:
-        return first
+        return _in_place(group.members[0], index, last_reader)
     made: set[int] = set()
     reads: dict[int, Access] = {}
     writes: dict[int, Access] = {}
@@ -200,7 +214,7 @@ def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
         if last_reader.get(storage, index) > index or access in final
     ]
     main = max(group.members, key=lambda k: k.nbytes)
-    return replace(
+    merged = replace(
         main,
         names=tuple(name for kernel in group.members for name in kernel.names),
         unit="vector" if any(k.unit == "vector" for k in group.members) else "move",
@@ -213,3 +227,24 @@ def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
         transcendentals=sum(kernel.transcendentals for kernel in group.members),
         scalars=sum(kernel.scalars for kernel in group.members),
     )
+    return _in_place(merged, index, last_reader)
+
+
+def _in_place(kernel: Kernel, index: int, last_reader: dict[int, int]) -> Kernel:
+    """The kernel writing where an operand of the same size ends, which inductor's loops do."""
+    if kernel.unit == "matrix" or kernel.family in _OPAQUE:
+        return kernel
+    own = {access.storage for access in kernel.writes}
+    ending = [
+        access.nbytes
+        for access in kernel.reads
+        if not access.weight
+        and access.storage not in own
+        and last_reader.get(access.storage, index) <= index
+    ]
+    over = 0
+    for access in kernel.writes:
+        if access.nbytes in ending:
+            ending.remove(access.nbytes)
+            over += access.nbytes
+    return replace(kernel, over=over)

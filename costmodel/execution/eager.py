@@ -16,7 +16,7 @@ from costmodel.execution.kernel import Access, Kernel, Unit
 from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
 from costmodel.rules.geometry import Geometry, geometry_of
-from costmodel.rules.loops import maps_in_turn, scalars, transcendentals
+from costmodel.rules.loops import maps_in_turn, scalars, surprises, transcendentals
 from costmodel.rules.loops import rows as rows_of
 from costmodel.table import Row
 
@@ -132,6 +132,7 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         rows=rows_of(op) if ops else 0,
         scalars=scalars(op, ops),
         serial=maps_in_turn(op),
+        surprises=surprises(op, ops),
     )
 
 
