@@ -8,19 +8,17 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Literal
 
+from costmodel.assumptions import assumed_host, assumptions
 from costmodel.calibration import COVERAGE
 from costmodel.errors import CostModelError
 from costmodel.execution import kernels_of, module_of
 from costmodel.execution.formats import AMP
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy
-from costmodel.hardware.catalog import core
-from costmodel.hardware.schema import CpuEngine, GpuEngine
-from costmodel.machine.constants import blocks
+from costmodel.machine.constants import blocks, constants_of
 from costmodel.machine.residuals import Residual, residual_of
 from costmodel.machine.times import Latencies, Timer, Times
 from costmodel.prediction import KernelTime, Prediction
-from costmodel.rules.autocast import in_fast_norm
 from costmodel.setting import Setting, setting
 from costmodel.table import CostTable
 
@@ -50,8 +48,8 @@ def predict(
     kernels = kernels_of(table.rows, chosen.execution, chosen.format)
     times = times_of(kernels, chosen, calibration)
     batch = _batch(table)
-    found = _prediction(kernels, times, chosen, batch, calibration, table.complete)
-    return replace(found, notes=(*found.notes, *_of_norms(table, chosen)))
+    notes = assumptions(table, chosen, times)
+    return _prediction(kernels, times, chosen, batch, calibration, notes)
 
 
 def times_of(
@@ -105,7 +103,7 @@ def _prediction(
     chosen: Setting,
     batch: int,
     calibration: Mapping[str, float] | None,
-    complete: bool,
+    notes: tuple[str, ...],
 ) -> Prediction:
     latency = float(times.latency.sum())
     basis: Literal["datasheet", "calibrated"]
@@ -113,9 +111,8 @@ def _prediction(
     residual = residual_of(chosen, basis)
     if not calibration and chosen.measured_constants:
         basis, residual = "calibrated", _microbenchmarked(chosen)
-    notes = _host(chosen) + _substitutions(chosen) + _assumptions(chosen, times)
-    notes += [] if complete else ["ops without a cost rule are missing from the latency"]
     joules = _energy(kernels, latency, chosen)
+    fast, slow = _by_host(kernels, chosen, calibration) or (latency, latency)
     return Prediction(
         hw=chosen.hw,
         dtype=chosen.dtype,
@@ -124,14 +121,14 @@ def _prediction(
         threads=chosen.threads,
         batch=batch,
         latency_s=latency,
-        interval_s=(latency * residual.low, latency * residual.high),
+        interval_s=(fast * residual.low, slow * residual.high),
         coverage=residual.coverage,
         basis=basis,
         validated=residual.validated,
         energy_j=joules[1],
         energy_interval_j=(joules[0], joules[2]),
         kernels=tuple(_kernel_times(kernels, times)),
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
@@ -156,45 +153,25 @@ def _microbenchmarked(chosen: Setting) -> Residual:
     return replace(usual, validated=f"{text}; interval {usual.validated}")
 
 
-def _host(chosen: Setting) -> list[str]:
-    """Said where the machine in hand is known by detection only."""
-    unmeasured = chosen.profile.kind == "host" and chosen.profile.measured is None
-    return [chosen.profile.notes] if unmeasured and chosen.profile.notes else []
-
-
-def _substitutions(chosen: Setting) -> list[str]:
-    """What happens instead where the engine has no arithmetic of its own for the dtype."""
-    engine = chosen.profile.engines[chosen.engine]
-    dtype = AMP.get(chosen.dtype, chosen.dtype)
-    if isinstance(engine, CpuEngine):
-        has = set(core(engine.clusters[0].core).flops_per_cycle)
-    elif isinstance(engine, GpuEngine):
-        has = {*engine.vector_tflops, *engine.matrix_tflops}
-    else:
-        return []
-    if dtype in has or dtype == "fp32":
-        return []
-    return [f"{chosen.hw} has no {dtype} arithmetic: stored as {dtype}, computed as fp32"]
-
-
-def _of_norms(table: CostTable, chosen: Setting) -> list[str]:
-    """Said where a mode of timm, which a trace does not show, decides the format of norms."""
-    if chosen.dtype not in AMP or not any(in_fast_norm(row.op) for row in table.rows):
-        return []
-    text = (
-        "timm's norms are taken to stay in the low format, as in timm's published runs "
-        "(timm.layers.set_fast_norm); otherwise autocast computes them in fp32, which takes longer"
+def _by_host(
+    kernels: Sequence[Kernel], chosen: Setting, calibration: Mapping[str, float] | None
+) -> tuple[float, float] | None:
+    """The latencies under the fastest and the slowest host that the assumed one may stand for."""
+    host = assumed_host(chosen)
+    if host is None or calibration:
+        return None
+    usual = chosen.constants()
+    issuing = ("dispatch_us", "start_us")
+    limits = constants_of(chosen.block)
+    fast, slow = (
+        times_of(
+            kernels,
+            chosen,
+            {name: min(usual[name] * factor, limits[name].high) for name in issuing},
+        ).latency.sum()
+        for factor in host.slowness
     )
-    return [text]
-
-
-def _assumptions(chosen: Setting, times: Times) -> list[str]:
-    """Said where most of the latency rests on a host that no run has measured."""
-    issue = blocks()[chosen.block].get("dispatch_us")
-    if issue is None or issue.fixed_on or times.overhead.sum() < times.latency.sum() / 2:
-        return []
-    guess = f"taken as {issue.value:g} µs each: no measured run of this class was bound by it"
-    return [f"most of this is the host issuing ops, {guess}"]
+    return float(fast), float(slow)
 
 
 def _kernel_times(kernels: Sequence[Kernel], times: Times) -> list[KernelTime]:

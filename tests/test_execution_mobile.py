@@ -71,6 +71,29 @@ def test_smooth_activations_fuse_only_where_the_runtime_has_them() -> None:
     assert ("silu",) not in _launched(table, "npu", "fp16")
 
 
+def test_a_norm_that_folds_nowhere_is_clamped_in_one_pass_on_an_npu() -> None:
+    class Before(nn.Module):
+        """As in DenseNet: normalise, clamp, multiply."""
+
+        def __init__(self, activation: nn.Module) -> None:
+            super().__init__()
+            self.norm, self.activation = nn.BatchNorm2d(8), activation
+            self.conv = nn.Conv2d(8, 8, 1, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(self.activation(self.norm(x)))
+
+    with torch.device("meta"):
+        table, smooth = (_table(Before(a), 1, 8, 4, 4) for a in (nn.ReLU(), nn.GELU()))
+    assert _launched(table, "npu", "fp16") == [("batch_norm", "relu"), ("conv2d",)]
+    assert _launched(table, "ncnn", "fp32") == [("batch_norm",), ("relu",), ("conv2d",)]
+    # A smooth function is a pass of its own.
+    assert _launched(smooth, "npu", "fp16") == [("batch_norm",), ("gelu",), ("conv2d",)]
+    fused, product = kernels_of(table.rows, "npu", "fp16")
+    assert sum(a.nbytes for a in fused.writes) == 8 * 16 * 2
+    assert product.macs == table.total.macs
+
+
 def test_an_output_that_two_ops_read_is_not_fused_away() -> None:
     class Branch(nn.Module):
         def __init__(self) -> None:

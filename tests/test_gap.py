@@ -55,6 +55,20 @@ def test_compute_bound_floor_by_hand(net):
     assert found.traffic_s == pytest.approx(2 * 256 * VECTOR / BANDWIDTH, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("hw", "dtype", "peak"),
+    [
+        ("rk3588:gpu", "fp32", 1.024e12),  # ncnn computes in half precision: 4 cores, 1 GHz
+        ("rk3588:cpu", "int8", 4 * 64 * 2.4e9),  # the dot product of four Cortex-A76
+    ],
+)
+def test_the_floor_is_that_of_the_format_that_a_runtime_computes_in(net, hw, dtype, peak):
+    table = cm.cost(cm.trace(net, "4096x1024"))
+    found = gap(table, cm.predict(table, hw, execution="ncnn", dtype=dtype), 1.0)
+    assert found.floor == "compute"
+    assert found.floor_s == pytest.approx(2 * 4096 * 1024**2 / peak, rel=1e-9)
+
+
 @pytest.mark.parametrize("measured", [1e-5, 1e-3, 1.0])
 def test_the_parts_add_up_to_what_was_measured(net, measured):
     for batch in (1, 256):

@@ -33,6 +33,7 @@ from costmodel.hardware import (
     resolve,
 )
 from costmodel.hardware.catalog import FOLDER, architecture_names, core_names
+from costmodel.hardware.issuing import issuing_host, issuing_slowness
 from costmodel.hardware.peaks import fastest_cores
 
 NAMES = """
@@ -518,3 +519,36 @@ def _timed(path: Path) -> float:
     start = time.perf_counter()
     check_file(path)
     return time.perf_counter() - start
+
+
+def test_the_host_that_issues_a_gpus_kernels() -> None:
+    def host(name: str) -> tuple[str, bool]:
+        profile = load_profile(name)
+        engine = next(e for e, unit in profile.engines.items() if unit.kind == "gpu")
+        found, known = issuing_host(profile, engine)
+        return found.core, known
+
+    assert host("h100-sxm") == ("sapphire-rapids", True)
+    assert host("t4") == ("broadwell", False)
+    assert host("rtx4090") == ("golden-cove", False)
+    # On one chip: the core that decodes most, not the first of the file.
+    assert host("apple-m1") == ("apple-firestorm", True)
+    # 4 instructions a cycle at 3.6 GHz against 6 at 3.8 and 6 at 5.2
+    assert issuing_slowness(load_profile("t4"), "gpu") == 1.0
+    assert issuing_slowness(load_profile("h100-sxm"), "gpu") == pytest.approx(14.4 / 22.8)
+    assert issuing_slowness(load_profile("rtx4090"), "gpu") == pytest.approx(14.4 / 31.2)
+
+
+def test_a_profile_may_name_its_host(tmp_path: Path) -> None:
+    text = (FOLDER / "profiles" / "rtx4090.yaml").read_text()
+    named = text.replace(
+        "    l2_mb: 72\n", "    l2_mb: 72\n    host: {core: zen4, clock_ghz: 5.7}\n"
+    )
+    path = tmp_path / "mine.yaml"
+    path.write_text(named.replace("name: rtx4090", "name: mine"))
+    assert issuing_slowness(load_profile(path), "gpu") == pytest.approx(14.4 / (4 * 5.7))
+    path.write_text(path.read_text().replace("core: zen4", "core: zen44"))
+    with pytest.raises(
+        CostModelError, match=r"engines\.gpu\.host\.core: no core is called 'zen44'"
+    ):
+        load_profile(path)

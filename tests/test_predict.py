@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -242,6 +243,41 @@ def test_inductor_fuses_what_lies_between_products() -> None:
     assert launched[1].nbytes == 3 * plane + 4 * 16 * 4
 
 
+def test_inductor_writes_where_an_operand_ends_and_takes_roots_inside() -> None:
+    """Norm and ReLU of 8 x 4 x 4: one kernel, over the convolution's output; a root an element.
+    An operand that is read again keeps its place."""
+
+    class Reused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8)
+            self.again = nn.Conv2d(8, 8, 1, bias=False)
+
+        def forward(self, x: torch.Tensor, kept: bool = False) -> torch.Tensor:
+            y = self.conv(x)
+            z = self.again(torch.relu(self.norm(y)))
+            return z @ y if kept else z
+
+    for kept, over in ((False, 4 * 8 * 16), (True, 0)):
+        model = Reused().eval().to("meta")
+        model.forward = partial(model.forward, kept=kept)  # type: ignore[method-assign]
+        norm = compiled.kernels(table_of(model, 1, 8, 4, 4).rows, "fp32")[1]
+        assert norm.family == "batch_norm"
+        assert (norm.in_place, norm.transcendentals) == (over, 8 * 16)
+
+
+def test_a_maximum_surprises_at_every_new_one() -> None:
+    """Windows of four noise values: 1/2 + 1/3 + 1/4 new maxima after the first, two guesses each;
+    an average has none, and inductor's code has no branches."""
+    model = nn.MaxPool2d(2)
+    rows = table_of(model, 1, 8, 8, 8).rows
+    (pooled,) = eager.kernels(rows, "fp32")
+    assert pooled.surprises == round(2 * 8 * 16 * (1 / 2 + 1 / 3 + 1 / 4))
+    assert compiled.kernels(rows, "fp32")[0].surprises == 0
+    (mean,) = eager.kernels(table_of(nn.AvgPool2d(2), 1, 8, 8, 8).rows, "fp32")
+    assert mean.surprises == 0
+
+
 def test_fusion_makes_no_cycle() -> None:
     """y = relu(x); z = conv(y) + y: the addition can't join the kernel that feeds the conv."""
 
@@ -282,3 +318,62 @@ def test_bad_settings_say_what_and_where(
 ) -> None:
     with pytest.raises(CostModelError, match=words):
         predict(table, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("execution", ["tflite", "xnnpack", "paddle-lite", "ncnn"])
+def test_runtimes_widen_half_precision_where_no_core_computes_in_it(
+    table: CostTable, execution: str
+) -> None:
+    narrow, wide = (
+        predict(table, "snapdragon-625", dtype=dtype, execution=execution)
+        for dtype in ("fp16", "fp32")
+    )
+    assert narrow.latency_s == wide.latency_s
+    assert "snapdragon-625:cpu has no fp16 arithmetic: run as fp32" in narrow.notes
+    half, single = (
+        predict(table, "pixel8", dtype=dtype, execution="tflite") for dtype in ("fp16", "fp32")
+    )
+    assert half.latency_s < single.latency_s
+
+
+@pytest.mark.parametrize(
+    ("hw", "dtype", "refused"),
+    [
+        ("i7-12700h", "fp16", True),
+        ("i7-12700h", "amp-bf16", True),
+        ("epyc-genoa", "fp16", True),
+        ("epyc-genoa", "bf16", False),  # AVX-512 BF16
+        ("i9-10940x", "bf16", False),  # oneDNN converts to fp32 in AVX-512 registers
+        ("snapdragon-x-elite", "fp16", False),
+    ],
+)
+def test_formats_that_pytorch_has_no_vector_code_for_are_refused(
+    hw: str, dtype: str, refused: bool
+) -> None:
+    if refused:
+        with pytest.raises(CostModelError, match=f"{hw}:cpu has no .*use --dtype fp32"):
+            setting(hw, dtype=dtype, execution="eager")
+    else:
+        assert setting(hw, dtype=dtype, execution="eager").dtype == dtype
+
+
+def test_small_runs_on_a_gpu_take_what_their_host_takes_to_issue_them() -> None:
+    small = table_of(Separable(8), 1, 3, 16, 16)
+    server, new = (predict(small, hw, execution="eager") for hw in ("l40s", "h100-sxm"))
+    # 6 instructions a cycle at 3.8 GHz instead of 4 at 3.6; the GPU itself hardly counts
+    assert server.latency_s / new.latency_s == pytest.approx(22.8 / 14.4, rel=0.02)
+    assert "most of this is the host issuing ops; assumed host: Intel Broadwell at 3.6 GHz" in (
+        server.notes
+    )
+    assert not any("assumed host" in note for note in new.notes)
+
+
+def test_an_assumed_host_widens_the_interval_by_what_other_hosts_would_take() -> None:
+    small = table_of(Separable(8), 1, 3, 16, 16)
+    found = predict(small, "rtx4090", execution="eager")
+    low, high = (bound / found.latency_s for bound in found.interval_s)
+    large = predict(table_of(Separable(), 256, 3, 224, 224), "rtx4090", execution="eager")
+    narrow, wide = (bound / large.latency_s for bound in large.interval_s)
+    # hosts.yaml: desktops from 0.7 to 2.2 of the assumed one's times
+    assert low / narrow == pytest.approx(0.7, rel=0.03)
+    assert high / wide == pytest.approx(2.2, rel=0.03)

@@ -113,7 +113,7 @@ class CpuClock:
         rows[:, 0], rows[:, 1] = parts.compute, parts.near
         touched = parts.touched
         distance = touched.since * touched.stretch
-        costs = self.levels.seconds(distance)
+        costs = self.levels.seconds(distance, touched.returned)
         least = self.levels.seconds(np.array([floor]))[0] if self.bounded else np.inf
         for i in map(int, np.flatnonzero(touched.nbytes)):
             row, size = rows[touched.kernel[i]], touched.nbytes[i]

@@ -9,6 +9,7 @@ import numpy as np
 
 from costmodel.costfunction.launches import Columns, kernels_in
 from costmodel.costfunction.pieces import Piece
+from costmodel.hardware.issuing import issuing_slowness
 from costmodel.machine.constants import constants_of
 from costmodel.machine.times import Array
 from costmodel.roofline import times_of
@@ -30,7 +31,9 @@ class QueueClock:
     def __init__(self, chosen: Setting) -> None:
         self.chosen = chosen
         known = constants_of(chosen.block)
-        waits = {name: chosen.constants()[name] * 1e-6 for name in _HOST if name in known}
+        found = chosen.constants()
+        slow = issuing_slowness(chosen.profile, chosen.engine) if _HOST[0] in known else 1.0
+        waits = {name: found[name] * slow * 1e-6 for name in _HOST if name in known}
         self.dispatch, self.start = (waits.get(name, 0.0) for name in _HOST)
         self.unissued = dict.fromkeys(waits, 0.0)
 

@@ -47,6 +47,11 @@ def runs_framework(execution: str) -> bool:
     return bool(getattr(module_of(execution), "FRAMEWORK", False))
 
 
+def orders_channels_last(execution: str) -> bool:
+    """Whether convolutions on a CPU get channels-last maps, and copies of weights in that order."""
+    return bool(getattr(module_of(execution), "CHANNELS_LAST_ON_CPU", False))
+
+
 def format_of(execution: str, dtype: str, engine: Engine) -> str:
     """The number format that ``execution`` uses on an engine for a network of ``dtype``."""
     choose = getattr(module_of(execution), "format_on", None)

@@ -12,19 +12,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from costmodel.execution import eager
-from costmodel.execution.kernel import Access, Kernel
+from costmodel.execution.formats import BYTES
+from costmodel.execution.kernel import Access, Kernel, nbytes
 from costmodel.table import Row
 
 DTYPES = eager.DTYPES
 FRAMEWORK = True
 #: Whose measured constants serve where none were measured: it calls the same libraries.
 CALLS_LIBRARIES_OF = "eager"
+#: Inductor runs every convolution on a CPU so (torch/_inductor/graph.py, ``decide_layout_opt``),
+#: and without freezing it copies weights into that order in every run.
+CHANNELS_LAST_ON_CPU = True
+#: Norms whose root and division inductor takes for every element, eager for every channel or row.
+_ROOTED = {"batch_norm", "normalization"}
 #: Families that inductor leaves to a library, or starts a kernel of their own for.
 _OPAQUE = {"sorting", "fft", "embedding", "random", "linalg", "recurrent"}
 #: What one FLOP of a convolution takes in channels-last order, relative to channels-first, as
 #: inductor assumes for inference (torch/_inductor/graph.py, ``decide_layout_opt``).
 _CHANNELS_LAST = {"grouped": 1.358, "widening": 0.725, "small": 0.783, "other": 0.823}
 _SMALL = 64
+#: Parts of an op that only prepare an operand, as eager mode names them.
+_COPYING = ("cast", "contiguous")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +45,61 @@ class _Group:
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     """The kernels of one compiled run, in order."""
-    launched = eager.kernels(rows, dtype)
-    groups = _grouped(launched)
+    return fused(eager.kernels(rows, dtype))
+
+
+def fused(launched: Sequence[Kernel]) -> list[Kernel]:
+    """The kernels that inductor makes of those that eager mode launches."""
+    own = [_generated(kernel) for kernel in launched]
+    groups = _grouped(_constant_first(_copies_apart(own)))
     last_reader = _last_readers(groups)
     return [_merged(group, index, last_reader) for index, group in enumerate(groups)]
+
+
+def _copies_apart(launched: Sequence[Kernel]) -> list[Kernel]:
+    """Casts and copies that an op makes of its operands, in memory of their own.
+
+    The tensor itself stays as it is for its other readers; only the op reads the copy.
+    """
+    found: list[Kernel] = []
+    copies: dict[int, int] = {}
+    owner = ""
+    for kernel in launched:
+        op, _, part = kernel.names[0].rpartition(".")
+        op = op if part in _COPYING else kernel.names[0]
+        if not owner or not f"{kernel.names[0]}.".startswith(f"{owner}."):
+            owner, copies = op, {}
+        reads = tuple(replace(a, storage=copies.get(a.storage, a.storage)) for a in kernel.reads)
+        writes = kernel.writes
+        if part in _COPYING and not kernel.reads[0].weight:
+            source = kernel.reads[0].storage
+            copies[source] = -2 - source  # no tensor has it: theirs count from -1
+            writes = tuple(replace(a, storage=copies[source]) for a in writes)
+        found.append(replace(kernel, reads=reads, writes=writes))
+    return found
+
+
+def _constant_first(launched: Sequence[Kernel]) -> list[Kernel]:
+    """Kernels that read nothing but weights go first, so that none waits for them later."""
+    made: set[int] = set()
+    first, rest = [], []
+    for kernel in launched:
+        if all(access.weight or access.storage in made for access in kernel.reads):
+            made.update(access.storage for access in kernel.writes)
+            first.append(kernel)
+        else:
+            rest.append(kernel)
+    return [*first, *rest]
+
+
+def _generated(kernel: Kernel) -> Kernel:
+    """A kernel as inductor writes it: no branches on data, roots inside its loops, and resampling
+    with a thread for each element, where PyTorch's own walks over maps."""
+    if kernel.unit == "matrix":
+        return kernel
+    rooted = kernel.family in _ROOTED and kernel.ops > 0
+    roots = int(nbytes(kernel.writes) / BYTES[kernel.dtype]) if rooted else 0
+    return replace(kernel, surprises=0, serial=0, transcendentals=kernel.transcendentals + roots)
 
 
 def layout(launched: Sequence[Kernel], asked: str) -> str:
@@ -73,23 +132,54 @@ def _product(extents: Sequence[int]) -> int:
 
 
 def _grouped(launched: Sequence[Kernel]) -> list[_Group]:
-    """Kernels put into the youngest group that feeds them.
+    """Kernels put into the youngest group that feeds them, if that one is open.
 
-    Whatever else a kernel reads was made by an older group, so that groups never wait for one
-    another in a circle and may run in the order of their first kernels.
+    A group that feeds a kernel and that nobody else has read yet waits for it: inductor computes
+    pointwise ops where they are used. Whatever else a kernel reads was made by an older group, so
+    that groups never wait for one another in a circle and may run in the order of their places.
     """
     groups: list[_Group] = []
     maker: dict[int, int] = {}
+    readers: dict[int, set[int]] = {}
     for kernel in launched:
-        home = max((maker.get(access.storage, -1) for access in kernel.reads), default=-1)
+        sources = sorted({maker[a.storage] for a in kernel.reads if a.storage in maker})
         fusible = kernel.unit != "matrix" and kernel.family not in _OPAQUE
+        home = sources[-1] if sources else -1
         if not fusible or home < 0 or not groups[home].open:
+            home = len(groups)
             groups.append(_Group([], fusible))
-            home = len(groups) - 1
+        waiting = [i for i in sources if i != home and groups[i].open and not readers.get(i)]
+        if fusible:
+            _move(waiting, home, groups, maker, readers)
+        for index in sources:
+            if index != home and groups[index].members:
+                readers.setdefault(index, set()).add(home)
         groups[home].members.append(kernel)
         for access in kernel.writes:
             maker[access.storage] = home
-    return groups
+    return [group for group in groups if group.members]
+
+
+def _move(
+    waiting: Sequence[int],
+    home: int,
+    groups: Sequence[_Group],
+    maker: dict[int, int],
+    readers: dict[int, set[int]],
+) -> None:
+    """Put the members of groups in front of those of ``home``."""
+    moved = [kernel for index in waiting for kernel in groups[index].members]
+    groups[home].members[:0] = moved
+    for index in waiting:
+        groups[index].members.clear()
+    for kernel in moved:
+        for access in kernel.writes:
+            if maker[access.storage] in waiting:
+                maker[access.storage] = home
+    for found in readers.values():
+        if not found.isdisjoint(waiting):
+            found.difference_update(waiting)
+            found.add(home)
 
 
 def _last_readers(groups: Sequence[_Group]) -> dict[int, int]:
@@ -103,9 +193,8 @@ def _last_readers(groups: Sequence[_Group]) -> dict[int, int]:
 
 def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
     """One kernel: what comes from outside is read once, what goes outside written once."""
-    first = group.members[0]
     if len(group.members) == 1:
-        return first
+        return _in_place(group.members[0], index, last_reader)
     made: set[int] = set()
     reads: dict[int, Access] = {}
     writes: dict[int, Access] = {}
@@ -125,7 +214,7 @@ def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
         if last_reader.get(storage, index) > index or access in final
     ]
     main = max(group.members, key=lambda k: k.nbytes)
-    return replace(
+    merged = replace(
         main,
         names=tuple(name for kernel in group.members for name in kernel.names),
         unit="vector" if any(k.unit == "vector" for k in group.members) else "move",
@@ -138,3 +227,24 @@ def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
         transcendentals=sum(kernel.transcendentals for kernel in group.members),
         scalars=sum(kernel.scalars for kernel in group.members),
     )
+    return _in_place(merged, index, last_reader)
+
+
+def _in_place(kernel: Kernel, index: int, last_reader: dict[int, int]) -> Kernel:
+    """The kernel writing where an operand of the same size ends, which inductor's loops do."""
+    if kernel.unit == "matrix" or kernel.family in _OPAQUE:
+        return kernel
+    own = {access.storage for access in kernel.writes}
+    ending = [
+        access.nbytes
+        for access in kernel.reads
+        if not access.weight
+        and access.storage not in own
+        and last_reader.get(access.storage, index) <= index
+    ]
+    over = 0
+    for access in kernel.writes:
+        if access.nbytes in ending:
+            ending.remove(access.nbytes)
+            over += access.nbytes
+    return replace(kernel, over=over)

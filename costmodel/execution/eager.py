@@ -11,17 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from costmodel.execution.formats import Cast, Formats, formats_of, size_of
+from costmodel.execution.formats import BYTES, Cast, Formats, formats_of, size_of
 from costmodel.execution.kernel import Access, Kernel, Unit
 from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
-from costmodel.rules.geometry import geometry_of
+from costmodel.rules.geometry import Geometry, geometry_of
+from costmodel.rules.loops import maps_in_turn, scalars, surprises, transcendentals
 from costmodel.rules.loops import rows as rows_of
-from costmodel.rules.loops import scalars, transcendentals
 from costmodel.table import Row
 
 #: PyTorch itself runs, on whose host and libraries time depends.
 FRAMEWORK = True
+#: Dimensions of the tensors that fused attention takes.
+_FUSED_RANK = 4
+#: Storages of what an op keeps for itself count down from here; those of tensors count from -1 up.
+_OWN = -(10**9)
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp64", "amp-fp16", "amp-bf16")
 
 
@@ -35,7 +39,7 @@ def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     found: list[Kernel] = []
     interleaved: set[int] = set()
     for index, row in enumerate(rows):
-        if row.family == "attention":
+        if row.family == "attention" and row.op.inputs[0].ndim == _FUSED_RANK:
             interleaved.update(spec.storage for spec in row.op.outputs)
         elif row.family == "movement" and _gathers(row.op, interleaved):
             continue
@@ -59,12 +63,47 @@ def _launches(index: int, row: Row, formats: Formats) -> Iterator[Kernel]:
     for spec in _interleaved_factors(row):
         yield _copy_of(op, spec, formats.inputs[index])
     main = kernel_of(index, row, formats)
+    if row.family == "attention" and main.geometry is not None and op.inputs[0].ndim != _FUSED_RANK:
+        yield from _step_by_step(main, main.geometry)
+        return
     bias = _separate_bias(op, main)
     if bias is not None:
         yield replace_ops(main, main.ops - int(op.out.numel))
         yield bias
     else:
         yield main
+
+
+def _step_by_step(whole: Kernel, g: Geometry) -> Iterator[Kernel]:
+    """Attention as two products around a softmax, which PyTorch falls back to.
+
+    Its fused kernels take (batch, heads, length, width) and nothing else. Query and key are scaled
+    and all three copied, so that matrices lie one after another; source: ``check_tensor_shapes``
+    in aten/src/ATen/native/transformers/sdp_utils_cpp.h, ``_scaled_dot_product_attention_math``.
+    """
+    (name,), dtype = whole.names, whole.dtype
+    operands = whole.reads[:3] if len(whole.reads) > 2 else whole.reads[:1] * 3
+    scores, *copies = (_OWN - 4 * whole.writes[0].storage - i for i in range(4))
+    plain = replace(whole, macs=0, ops=0, geometry=None, transcendentals=0, rows=0, scalars=0)
+    product = replace(plain, family="matmul", macs=whole.macs // 2, strided=False)
+    found = []
+    for part, operand, copy in zip(("query", "key", "value"), operands, copies, strict=True):
+        scaled = 0 if part == "value" else int(operand.nbytes / BYTES[dtype])
+        found.append(Access(copy, operand.nbytes))
+        yield replace(
+            plain, names=(f"{name}.{part}",), family="movement", ops=scaled,
+            unit="vector" if scaled else "move", strided=True, reads=(operand,),
+            writes=(found[-1],),
+        )  # fmt: skip
+    table = Access(scores, int(g.groups * g.m * g.n * BYTES[dtype]))
+    yield replace(product, names=(f"{name}.scores",), reads=tuple(found[:2]), writes=(table,),
+                  geometry=replace(g, kind="gemm"))  # fmt: skip
+    yield replace(
+        plain, names=(f"{name}.softmax",), family="softmax", unit="vector", ops=whole.ops,
+        reads=(table, *whole.reads[3:]), writes=(table,), strided=False,
+        transcendentals=whole.transcendentals, rows=whole.rows,
+    )  # fmt: skip
+    yield replace(product, reads=(table, found[2]), geometry=replace(g, kind="gemm", n=g.k, k=g.n))
 
 
 def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
@@ -92,6 +131,8 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         transcendentals=transcendentals(op) if ops else 0,
         rows=rows_of(op) if ops else 0,
         scalars=scalars(op, ops),
+        serial=maps_in_turn(op),
+        surprises=surprises(op, ops),
     )
 
 

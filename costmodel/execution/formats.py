@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from costmodel.hardware.peaks import computes_in
+from costmodel.hardware.schema import CpuEngine, Engine
 from costmodel.ir import Op, TensorSpec
 from costmodel.rules.autocast import policy_of
 
@@ -36,6 +38,14 @@ class Formats:
     inputs: tuple[dict[int, str], ...]
     outputs: tuple[str, ...]
     casts: tuple[Cast, ...]
+
+
+def half_where_computed(dtype: str, engine: Engine) -> str:
+    """``fp32`` for an ``fp16`` network on a CPU without half-precision arithmetic: runtimes then
+    widen its weights as they load it, and every tensor is fp32."""
+    if dtype == "fp16" and isinstance(engine, CpuEngine) and not computes_in(engine, "fp16"):
+        return "fp32"
+    return dtype
 
 
 def formats_of(ops: Sequence[Op], dtype: str) -> Formats:

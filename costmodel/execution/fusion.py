@@ -27,7 +27,8 @@ _FOLDED = "batch_norm"
 
 @dataclass(frozen=True, slots=True)
 class Fusing:
-    """What a runtime computes in the epilogue of an op with matrix work, and of an addition.
+    """What a runtime computes in the epilogue of an op with matrix work, of an addition, and of a
+    batch norm that had nothing to fold into.
 
     ``strided``: tensors have strides, so that views cost nothing; else views in another order and
     of parts are copies, and a copy for contiguity is none.
@@ -35,6 +36,7 @@ class Fusing:
 
     activations: frozenset[str]
     after_addition: frozenset[str] = frozenset()
+    after_norm: frozenset[str] = frozenset()
     additions: bool = False
     strided: bool = True
 
@@ -178,6 +180,8 @@ def _fits(row: Row, head: Row, last: Row, fusing: Fusing) -> bool:
         return (
             last is head or last.family == _FOLDED or last.op.target.removesuffix("_") in ADDITIONS
         )
+    if last is head and head.family == _FOLDED:
+        return name in fusing.after_norm
     return name in fusing.after_addition and last.op.target.removesuffix("_") in ADDITIONS
 
 

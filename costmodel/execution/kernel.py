@@ -28,8 +28,11 @@ class Kernel:
     format of the arithmetic. ``dispatches`` counts calls that the host makes for it. ``strided``
     marks access that runs across memory (a transposition), which no cache line serves whole.
     ``transcendentals`` are the elements among ``ops`` that go through an exponential or the like,
-    ``rows`` what a norm or softmax treats one by one, ``scalars`` operations that run one by one.
+    ``rows`` what a norm or softmax treats one by one, ``scalars`` operations that run one by one,
+    ``surprises`` the branches in them that go another way than a processor guesses. ``over``: bytes
+    that are written in the place of an operand of another name.
     ``inside``: cuDNN makes a pass of its own, CPU libraries do it inside the kernel before.
+    ``serial`` are steps that every thread of a GPU takes in turn, each a wait for memory.
     """
 
     names: tuple[str, ...]
@@ -47,7 +50,10 @@ class Kernel:
     transcendentals: int = 0
     rows: int = 0
     scalars: int = 0
+    surprises: int = 0
+    over: int = 0
     inside: bool = False
+    serial: int = 0
 
     @property
     def flops(self) -> int:
@@ -56,6 +62,12 @@ class Kernel:
     @property
     def nbytes(self) -> int:
         return nbytes(self.reads) + nbytes(self.writes)
+
+    @property
+    def in_place(self) -> int:
+        """Bytes written where an operand was read, whose cache lines are already there."""
+        operands = {access.storage for access in self.reads if not access.weight}
+        return self.over + nbytes(access for access in self.writes if access.storage in operands)
 
 
 def nbytes(accesses: Iterable[Access]) -> int:

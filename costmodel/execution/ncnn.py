@@ -2,7 +2,8 @@
 
 On Armv8.2 cores with half-precision arithmetic "fp32" networks are stored and computed in fp16
 (`use_fp16_storage`, `use_fp16_arithmetic`, on by default). int8 applies to convolutions and fully
-connected layers; what lies between them stays in floating point.
+connected layers; what lies between them stays in floating point. Vulkan's layers dispatch their
+parts one by one (`costmodel.execution.vulkan`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 from costmodel.execution.formats import BYTES
 from costmodel.execution.fusion import Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
+from costmodel.execution.vulkan import dispatched
 from costmodel.execution.winograd import applies, best, im2col, winograd
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import cpu_of
@@ -31,11 +33,12 @@ MIN_CHANNELS = 16
 
 def format_on(dtype: str, engine: Engine) -> str:
     """What ncnn runs a ``dtype`` network as on an engine: half precision and the int8 dot product
-    wherever every core has them."""
+    wherever every core has them, Vulkan's layers on a GPU."""
     has = _extensions(engine)
     if dtype == "int8":
         return "int8-dotprod" if "dotprod" in has else "int8"
-    return "fp16" if "fp16" in has else "fp32"
+    floating = "fp16" if "fp16" in has else "fp32"
+    return floating if isinstance(engine, CpuEngine) else f"{floating}-vulkan"
 
 
 def engine_on(dtype: str, profile: Profile, engine: str) -> str:
@@ -55,13 +58,15 @@ def _extensions(engine: Engine) -> frozenset[str]:
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     """The kernels of one run; ``dtype`` is what `format_on` says, or one of `DTYPES`."""
     narrow = dtype.startswith("int8")
-    floating = "fp16" if dtype in ("fp16", "int8-dotprod") else "fp32"
+    floating = "fp16" if dtype.startswith("fp16") or dtype == "int8-dotprod" else "fp32"
     groups = fused(rows, FUSING)
     plain = [
         plain_kernel(group, "int8" if narrow and _products(group.head) else floating, floating)
         for group in groups
     ]
     size = BYTES[floating]
+    if dtype.endswith("-vulkan"):
+        return [dispatched(kernel, size) for kernel in plain]
     plain = [_quantised(k, size) if k.dtype == "int8" else k for k in plain]
     plain = [_bordered(k, size) for k in plain]
     return [_algorithm(kernel, dtype == "int8-dotprod") for kernel in plain]

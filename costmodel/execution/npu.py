@@ -1,7 +1,8 @@
 """A neural accelerator's compiler: everything fused that a tile can take while it is on the chip.
 
 Vendors' compilers (QNN, TFLite delegates, ONNX Runtime providers) fold batch norm, put activations
-and residual additions into the epilogue, and keep activations in the on-chip memory.
+and residual additions into the epilogue, clamp in the pass of a batch norm that stays by itself,
+and keep activations in the on-chip memory.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from costmodel.rules.epilogues import HARD, RELU, SMOOTH
 from costmodel.table import Row
 
 DTYPES = ("fp16", "int8")
-FUSING = Fusing(activations=RELU | HARD | SMOOTH, after_addition=RELU, additions=True)
+FUSING = Fusing(
+    activations=RELU | HARD | SMOOTH, after_addition=RELU, after_norm=RELU, additions=True
+)
 
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from costmodel.execution.formats import half_where_computed as format_on
 from costmodel.execution.fusion import Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
 from costmodel.execution.winograd import applies, best, im2col, winograd
@@ -34,3 +35,6 @@ def _algorithm(kernel: Kernel) -> Kernel:
     if kernel.dtype != "int8" and applies(geometry):
         return winograd(kernel, best(geometry, WINOGRAD))
     return im2col(kernel)
+
+
+__all__ = ["DTYPES", "FUSING", "format_on", "kernels"]

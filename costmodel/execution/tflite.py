@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from costmodel.execution.formats import half_where_computed as format_on
 from costmodel.execution.fusion import Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
 from costmodel.rules.epilogues import RELU
@@ -25,3 +26,6 @@ def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     if dtype != "int8":
         return found
     return [replace(k, ops=k.ops + 3 * sum(a.nbytes for a in k.writes)) for k in found]
+
+
+__all__ = ["DTYPES", "FUSING", "format_on", "kernels"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from costmodel.execution.tflite import DTYPES, FUSING, kernels
+from costmodel.execution.tflite import DTYPES, FUSING, format_on, kernels
 from costmodel.hardware.peaks import cpu_of
 from costmodel.hardware.schema import Profile
 
@@ -12,4 +12,4 @@ def engine_on(_dtype: str, profile: Profile, engine: str) -> str:
     return cpu_of(profile, engine, "xnnpack runs on the CPU")
 
 
-__all__ = ["DTYPES", "FUSING", "engine_on", "kernels"]
+__all__ = ["DTYPES", "FUSING", "engine_on", "format_on", "kernels"]

@@ -1,4 +1,4 @@
-"""The parts that many devices share: CPU cores and GPU architectures, looked up by name."""
+"""The parts that many devices share, looked up by name: CPU cores, GPU architectures, hosts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from costmodel.errors import CostModelError
 from costmodel.hardware.records import RecordT, build, read_mapping, require_sources
-from costmodel.hardware.schema import Core, GpuArchitecture
+from costmodel.hardware.schema import Core, GpuArchitecture, Host
 
 FOLDER = Path(__file__).parent
 
@@ -25,6 +25,12 @@ def core(name: str) -> Core:
 def architecture(name: str) -> GpuArchitecture:
     """The GPU generation called ``name`` (``architectures.yaml``). Raises `CostModelError`."""
     return _entry(GpuArchitecture, FOLDER / "architectures.yaml", name, "GPU architecture")
+
+
+@cache
+def usual_host(kind: str) -> Host:
+    """The core that issues a board's kernels in a usual ``"server"`` or ``"desktop"``."""
+    return _entry(Host, FOLDER / "hosts.yaml", kind, "host")
 
 
 def core_names() -> list[str]:

@@ -104,6 +104,9 @@ def check(data: Mapping[str, Any], path: Path) -> Profile:
             elif isinstance(engine, GpuEngine):
                 where = f"engines.{name}.architecture"
                 engine = _with_peaks(engine)
+                if engine.host is not None:
+                    where = f"engines.{name}.host.core"
+                    core(engine.host.core)
         except CostModelError as error:
             raise CostModelError(f"{path}: {where}: {error}") from error
         engines[name] = engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from costmodel.errors import CostModelError
 from costmodel.hardware.catalog import core
-from costmodel.hardware.schema import Cluster, CpuEngine, DType, Profile
+from costmodel.hardware.schema import Cluster, CpuEngine, DType, Engine, Profile
 
 
 def fastest_cores(cpu: CpuEngine, threads: int | None, dtype: DType = "fp32") -> list[Cluster]:
@@ -34,6 +34,13 @@ def core_rate(cluster: Cluster, dtype: DType) -> float:
     """Peak FLOP/s of one core of ``cluster``; a dtype that the core lacks runs as fp32."""
     rates = core(cluster.core).flops_per_cycle
     return rates.get(dtype, rates["fp32"]) * cluster.clock_ghz * 1e9
+
+
+def computes_in(engine: Engine, dtype: str) -> bool:
+    """Whether every core of a CPU, or some unit of an accelerator, has arithmetic for ``dtype``."""
+    if isinstance(engine, CpuEngine):
+        return all(dtype in core(cluster.core).flops_per_cycle for cluster in engine.clusters)
+    return dtype in engine.vector_tflops or dtype in engine.matrix_tflops
 
 
 def cpu_peak(profile: Profile, engine: str, dtype: DType, threads: int | None = None) -> float:

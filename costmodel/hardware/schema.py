@@ -130,13 +130,25 @@ class Memory(Record):
     gb_per_s: Positive
 
 
+class Host(Record):
+    """The core whose single thread issues a GPU's kernels, at the clock that it then reaches.
+
+    ``slowness`` is the range of times of hosts that it may stand for, over its own.
+    """
+
+    core: str
+    clock_ghz: Positive
+    slowness: tuple[Positive, Positive] = (1.0, 1.0)
+    sources: dict[str, str] = Field(default_factory=dict)
+
+
 class GpuEngine(Record):
     """A GPU, discrete or on the chip.
 
     ``clock_ghz`` is the boost clock that the vendor's peaks refer to, ``base_ghz`` the guaranteed
     one. The peaks are what the vendor publishes; the loader fills those that are absent from the
-    architecture: multiprocessors x clock x FLOPs per cycle. ``datacenter`` boards sit in servers,
-    whose cores issue kernels more slowly than a desktop's.
+    architecture: multiprocessors x clock x FLOPs per cycle. ``datacenter`` boards sit in servers.
+    ``host`` issues the kernels (`costmodel.hardware.issuing`).
     """
 
     kind: Literal["gpu"]
@@ -152,6 +164,7 @@ class GpuEngine(Record):
     l3_mb: Positive | None = None
     l3_gb_per_s: Positive | None = None
     memory: Memory | None = None
+    host: Host | None = None
 
 
 class NpuEngine(Record):

@@ -26,7 +26,8 @@ class Touches:
     ``stretch``: by how much other traffic, of which no tensor is known, adds to them. What the run
     did not use before is a footprint away: ``weights``, all that the run brings in, and
     ``working``, the largest kernel's share of the rest. ``bounded``: nothing is further away.
-    ``left``: bytes that moved after each storage was last used, until the run's end.
+    ``left``: bytes that moved after each storage was last used, until the run's end. ``returned``:
+    share of the bytes that main memory, when they come from there, gets back.
     """
 
     kernel: np.ndarray
@@ -37,6 +38,7 @@ class Touches:
     working: Array | float
     stretch: Array | float = 1.0
     bounded: bool = True
+    returned: Array | float = 0.0
     left: Mapping[int, float] = field(default_factory=dict)
 
     @property
@@ -112,9 +114,16 @@ class Levels:
         in_caches = np.maximum(hits(distance, self.l2 + self.l3), in_l2)
         return np.array((in_l2, in_caches - in_l2, 1.0 - in_caches))
 
-    def seconds(self, distance: Array) -> Array:
-        """Seconds a byte at each distance."""
-        found: Array = (self.shares(distance) / np.array(self.rates)[:, None]).sum(axis=0)
+    def seconds(self, distance: Array, returned: Array | float = 0.0) -> Array:
+        """Seconds a byte at each distance; of those from main memory a share is ``returned``."""
+        by_level = self.by_level(distance, returned)
+        found: Array = by_level.sum(axis=0)
+        return found
+
+    def by_level(self, distance: Array, returned: Array | float = 0.0) -> Array:
+        """The same level by level, a row a level."""
+        found: Array = self.shares(distance) / np.array(self.rates)[:, None]
+        found[-1] *= 1.0 + returned
         return found
 
     @property

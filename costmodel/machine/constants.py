@@ -88,7 +88,10 @@ def values_of(
     for name, value in (calibration or {}).items():
         constant = constants.get(name)
         if constant is None:
-            raise CostModelError(f"the calibration names {name!r}, which {block} does not have")
+            raise CostModelError(
+                f"the calibration names {name!r}, which {block} does not have; if another version "
+                "made it, calibrate again"
+            )
         if not constant.low <= value <= constant.high:
             raise CostModelError(
                 f"the calibration sets {name} = {value:g}, outside "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -22,7 +23,8 @@ class Features:
 
     ``fresh`` are bytes read that no earlier kernel of the run touched or that are weights;
     ``near`` is a list of (bytes, distance): what was touched before, and how many bytes have
-    moved since; ``left``: how many have at the end, by storage. Extents as in
+    moved since; ``left``: how many have at the end, by storage; ``positions`` are those of one
+    sample's output. Extents as in
     `costmodel.rules.geometry.Geometry`, 0 where there is no product.
     """
 
@@ -31,8 +33,11 @@ class Features:
     transcendentals: Array
     rows: Array
     scalars: Array
+    serial: Array
+    surprises: Array
     fresh: Array
     written: Array
+    in_place: Array
     near: tuple[tuple[Array, Array], ...]
     left: Mapping[int, float]
     groups: Array
@@ -45,6 +50,7 @@ class Features:
     steps: Array
     patches: Array
     small_patches: Array
+    positions: Array
     dispatches: Array
     strided: Mask
     inside: Mask
@@ -129,8 +135,11 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         transcendentals=column([k.transcendentals for k in kernels]),
         rows=column([k.rows for k in kernels]),
         scalars=column([k.scalars for k in kernels]),
+        serial=column([k.serial for k in kernels]),
+        surprises=column([k.surprises for k in kernels]),
         fresh=column([fresh for fresh, _ in reuse]),
         written=column([nbytes(k.writes) for k in kernels]),
+        in_place=column([k.in_place for k in kernels]),
         near=tuple(
             (column([near[i][0] for _, near in reuse]), column([near[i][1] for _, near in reuse]))
             for i in range(_FOLLOWED)
@@ -146,6 +155,7 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         steps=column([e[7] for e in extents]),
         patches=column([_patches(k.geometry, PATCH) for k in kernels]),
         small_patches=column([_patches(k.geometry, SMALL_PATCH) for k in kernels]),
+        positions=column([_positions(k.geometry) for k in kernels]),
         dispatches=column([k.dispatches for k in kernels]),
         strided=np.array([k.strided for k in kernels], dtype=bool),
         inside=np.array([k.inside for k in kernels], dtype=bool),
@@ -158,6 +168,11 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
 #: Winograd computes squares of this many outputs in each direction: with few transforms, or few
 #: values between them.
 PATCH, SMALL_PATCH = 4, 2
+
+
+def _positions(geometry: Geometry | None) -> float:
+    """Output positions of one sample; 0 where there are none."""
+    return float(math.prod(geometry.spatial)) if geometry and geometry.spatial else 0.0
 
 
 def _patches(geometry: Geometry | None, side: int) -> float:

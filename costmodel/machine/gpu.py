@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import energy
+from costmodel.hardware.issuing import issuing_slowness
 from costmodel.hardware.schema import GpuEngine
 from costmodel.machine import convolution
 from costmodel.machine.features import Features, distinct, features_of, joined, taken
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 _TRAFFIC = {
     "pooling": "window_efficiency",
     "embedding": "gather_efficiency",
-    "interpolation": "gather_efficiency",
 }
 
 
@@ -38,7 +38,8 @@ class Board:
     """The rates of one GPU: FLOP/s by dtype, bytes/s, bytes of L2.
 
     ``vector`` holds what the power limit sustains; ``powered`` is the fp32 FLOP/s that it feeds,
-    over those at the boost clock: above 1 where power is no limit.
+    over those at the boost clock: above 1 where power is no limit. ``slowness`` is the time that
+    the host takes to issue a kernel over the usual server's.
     """
 
     vector: Mapping[str, float]
@@ -47,6 +48,7 @@ class Board:
     multiprocessors: int
     l2: float
     powered: float
+    slowness: float
 
     def matrix_rate(self, dtype: str) -> float:
         """The best rate for a product in ``dtype``: matrix units, else vector units."""
@@ -78,6 +80,7 @@ def board_of(chosen: Setting) -> Board:
         engine.multiprocessors,
         (engine.l2_mb or 0.0) * 1e6,
         powered,
+        issuing_slowness(chosen.profile, chosen.engine),
     )
 
 
@@ -111,7 +114,7 @@ def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
         for layout, places, dispatches, ends, kernels, place in parts:
             busy = _times(kernels, board, layout, constants)[0][place]
             for i, end, begin in zip(places, ends, (0, *ends), strict=False):
-                issued = _issued(dispatches[begin:end], constants)
+                issued = _issued(dispatches[begin:end], board, constants)
                 total[i] = after_host(busy[begin:end], issued).sum()
         return total
 
@@ -121,7 +124,7 @@ def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
 def evaluate(run: Features, board: Board, layout: str, constants: Mapping[str, float]) -> Times:
     """Per kernel its own time, and how long it waits for the host."""
     busy, compute, memory, level = _times(run, board, layout, constants)
-    latency = after_host(busy, _issued(run.dispatches, constants))
+    latency = after_host(busy, _issued(run.dispatches, board, constants))
     return Times(latency, compute, memory, latency - np.maximum(compute, memory), level)
 
 
@@ -136,12 +139,10 @@ def _times(
     return busy + constants["launch_us"] * 1e-6, compute, memory, level
 
 
-def _issued(dispatches: Array, constants: Mapping[str, float]) -> Array:
+def _issued(dispatches: Array, board: Board, constants: Mapping[str, float]) -> Array:
     """When the host has issued each kernel, in seconds from the run's begin."""
-    found: Array = constants["start_us"] * 1e-6 + np.cumsum(dispatches) * (
-        constants["dispatch_us"] * 1e-6
-    )
-    return found
+    us: Array = constants["start_us"] + np.cumsum(dispatches) * constants["dispatch_us"]
+    return us * (board.slowness * 1e-6)
 
 
 def compute_seconds(
@@ -203,15 +204,26 @@ def memory_seconds(
     if layout == "nchw":
         share[run.family == "batch_norm"] *= constants["batch_norm_nchw_efficiency"]
     held = board.l2 * constants["l2_share"]
-    near = sum(np.where(distance <= held, size, 0.0) for size, distance in run.near)
+    near = sum(size * _held(distance, held) for size, distance in run.near)
     far = run.moved - near
     if layout == "nchw":  # matrix units want channels last: input and output are transposed
         products = (run.kind == "conv") & (np.isin(run.dtype, ("fp16", "bf16", "tf32", "int8")))
         turned = 2 * (run.read + run.written) * constants["transposed_share"]
         far = far + np.where(products & bool(board.matrix), turned, 0.0)
     seconds = (far + near / constants["l2_speedup"]) / (board.bandwidth * share)
+    # A thread for each place of a map, and the maps one after another: too few to hide a wait.
+    seconds = np.maximum(seconds, run.serial * constants["serial_us"] * 1e-6)
     level = tuple(np.where(near > far, "l2", "dram").tolist())
     return seconds, level
+
+
+def _held(distance: Array, size: float) -> Array:
+    """The share of an operand that a cache still has after ``distance`` bytes went through it.
+
+    All of it up to ``size``, nothing beyond twice that: no GPU evicts strictly in order of use.
+    """
+    share: Array = np.clip(2 - distance / max(size, 1.0), 0.0, 1.0)
+    return share
 
 
 def after_host(busy: Array, issued: Array) -> Array:

@@ -1,9 +1,10 @@
 """A GPU that a portable runtime drives by compute shaders (Vulkan, OpenCL): phones and boards.
 
-Shaders use the vector units, not the vendor's matrix libraries; each invocation makes a small tile
-of outputs, so that a small layer leaves units idle. Every dispatch ends in a barrier, which drains
-the units, flushes caches and refills: cycles of the GPU's own clock. A run pays once for
-submission, upload and the wait for the last result.
+Shaders compute at the rate of single precision: shorter formats shorten what is loaded, not how
+often. Products use matrix units where there are any (Vulkan's cooperative matrices). Each
+invocation makes a small tile of outputs, so that a small layer leaves units idle. Every dispatch
+ends in a barrier, which drains the units, flushes caches and refills: cycles of the GPU's own
+clock. A run pays once for submission, upload and the wait for the last result.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ _TILE = 4
 @dataclass(frozen=True)
 class Work:
     """Per kernel: products with ragged tiles filled, those on depthwise taps, scalar operations,
-    invocations, and the accesses."""
+    invocations, dispatches, and the accesses."""
 
     macs: Array
     depthwise: Array
     ops: Array
     invocations: Array
+    dispatches: Array
     touched: Touches
 
 
@@ -45,10 +47,8 @@ def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     engine = chosen.profile.engines[chosen.engine]
     assert isinstance(engine, GpuEngine)
     work = work_of(kernels)
-    vector = engine.vector_tflops
-    tables = {**vector, **{d: max(v, vector.get(d, 0.0)) for d, v in engine.matrix_tflops.items()}}
-    rates = {name: value * 1e12 for name, value in tables.items()}
-    flops = np.array([rates.get(k.dtype, rates["fp32"]) for k in kernels])  # type: ignore[call-overload]
+    vector, matrix = engine.vector_tflops["fp32"] * 1e12, engine.matrix_tflops
+    products = np.array([max(vector, matrix.get(k.dtype, 0.0) * 1e12) for k in kernels])  # type: ignore[call-overload]
     warp = architecture(engine.architecture).warp
     memory = engine.memory or chosen.profile.memory
     shared = [e.system_cache_mb or 0.0 for e in chosen.profile.engines.values() if e.kind == "cpu"]
@@ -56,7 +56,7 @@ def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     lanes = float(engine.multiprocessors * warp)
     clock = engine.clock_ghz * 1e9
     return lambda constants: evaluate(
-        work, flops, lanes, memory.gb_per_s * 1e9, l2, constants, clock
+        work, products, vector, lanes, memory.gb_per_s * 1e9, l2, constants, clock
     )
 
 
@@ -64,24 +64,27 @@ def work_of(kernels: Sequence[Kernel]) -> Work:
     """What the kernels ask of the GPU."""
     rows = [_demand(kernel) for kernel in kernels]
     macs, depthwise, ops, invocations = (np.array(c, float) for c in zip(*rows, strict=True))
-    return Work(macs, depthwise, ops, invocations, touches(kernels))
+    dispatches = np.array([kernel.dispatches for kernel in kernels], float)
+    return Work(macs, depthwise, ops, invocations, dispatches, touches(kernels))
 
 
 def evaluate(
     work: Work,
-    flops_per_s: Array,
+    products_per_s: Array,
+    flops_per_s: float,
     lanes: float,
     bytes_per_s: float,
     l2: float,
     constants: Mapping[str, float],
     clock: float,
 ) -> Times:
-    """Per kernel max(arithmetic, traffic) and a dispatch; lanes beyond the invocations idle.
+    """Per kernel max(arithmetic, traffic) and its dispatches; lanes beyond the invocations idle.
 
-    ``l2`` are bytes of the GPU's cache and of the chip's system cache, ``clock`` is in Hz.
+    ``products_per_s`` are FLOP/s of each kernel's products, ``flops_per_s`` those of everything
+    else. ``l2`` are bytes of the GPU's cache and of the chip's system cache, ``clock`` is in Hz.
     """
     busy = np.minimum(1.0, work.invocations / (lanes * constants["waves_to_fill"]))
-    products = 2 * work.macs / (flops_per_s * constants["matrix_efficiency"] * busy)
+    products = 2 * work.macs / (products_per_s * constants["matrix_efficiency"] * busy)
     taps = 2 * work.depthwise / (flops_per_s * constants["depthwise_efficiency"] * busy)
     scalar = work.ops / (flops_per_s / 2 * constants["depthwise_efficiency"] * busy)
     compute = products + taps + scalar
@@ -89,7 +92,7 @@ def evaluate(
     outside = touched.nbytes * (1 - hits(touched.distance, l2))
     moved = np.bincount(touched.kernel, outside, len(compute))
     traffic = moved / (bytes_per_s * constants["stream_efficiency"])
-    overhead = np.full(len(compute), constants["dispatch_cycles"] / clock)
+    overhead = work.dispatches * constants["dispatch_cycles"] / clock
     if len(overhead):
         overhead[0] += constants["submit_us"] * 1e-6
     level = ("dram",) * len(compute)

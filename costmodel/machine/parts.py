@@ -49,10 +49,9 @@ class Parts:
     def by_level(self) -> Array:
         """Seconds of traffic from each level, a row a level."""
         touched, count = self.touched, len(self.compute)
-        shares = zip(self.levels.shares(touched.distance), self.levels.rates, strict=True)
         found = np.array([
-            np.bincount(touched.kernel, touched.nbytes * share, count) / rate
-            for share, rate in shares
+            np.bincount(touched.kernel, touched.nbytes * seconds, count)
+            for seconds in self.levels.by_level(touched.distance, touched.returned)
         ])  # fmt: skip
         found[0] += self.near
         return found

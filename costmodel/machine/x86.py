@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from costmodel.execution import runs_framework
+from costmodel.execution import orders_channels_last, runs_framework
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import core_rate, fastest_cores
@@ -88,4 +88,5 @@ def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:
         (engine.l3_mb or 0.0) * 2**20,
         chosen.profile.memory.gb_per_s * 1e9,
         runs_framework(chosen.execution),
+        orders_channels_last(chosen.execution),
     )

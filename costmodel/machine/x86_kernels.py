@@ -35,6 +35,9 @@ _PREPARED = ("batch_norm", "normalization", "softmax")
 GRAIN = 4096
 #: PyTorch leaves convolutions of a single image with fewer input elements to its own loops.
 _SMALL = 20480
+#: Cycles until a core runs again after a wrong guess: the length of its pipeline (Fog, "The
+#: microarchitecture of Intel, AMD and VIA CPUs": 16 to 20 for Skylake, 13 to 18 for Zen).
+_WRONG_GUESS = 18
 #: Kernels of oneDNN; the gradients of a convolution are products without extents of their own.
 _GRADIENTS = "matrix"
 _LIBRARY = ("conv", "depthwise", _GRADIENTS)
@@ -48,7 +51,8 @@ Sizes: TypeAlias = tuple[Array, Array] | tuple[float, float]
 class Machine:
     """FLOP/s by dtype over all threads, vector lanes, bytes, bytes/s and Hz.
 
-    ``framework``: PyTorch chooses between oneDNN and its own loops.
+    ``framework``: PyTorch chooses between oneDNN and its own loops. ``channels_last``: it hands
+    over maps that need no other order, and weights that it has copied into it.
     """
 
     peak: Mapping[str, float]
@@ -59,6 +63,7 @@ class Machine:
     l3: float
     memory: float
     framework: bool
+    channels_last: bool = False
 
 
 def evaluate(
@@ -70,8 +75,9 @@ def evaluate(
     are several.
     """
     own = _own_loops(run, machine)
-    compute = _compute_seconds(run, machine, constants, own)
     library = np.isin(run.kind, _LIBRARY) & ~own
+    compute = _compute_seconds(run, machine, constants, own)
+    compute += _ragged_seconds(run, machine, constants, library)
     prepared = np.isin(run.family, _PREPARED) | (np.isin(run.kind, tuple(_EFFICIENCY)) & ~library)
     busy_threads = np.minimum(1.0, run.written / 4 / (GRAIN * machine.threads))
     overhead = 1e-6 * (
@@ -80,9 +86,8 @@ def evaluate(
         + constants["convolution_us"] * library
         + constants["fork_us"] * (machine.threads - 1) * busy_threads
     )
-    ragged = library & (run.groups * run.n % machine.lanes > 0)
     sizes = footprint_of(run) if footprint is None else footprint
-    touched, levels = _traffic(run, library, ragged, constants, sizes), _levels(machine, constants)
+    touched, levels = _traffic(run, library, machine, constants, sizes), _levels(machine, constants)
     near, hidden = np.zeros(len(run)), 1.0 - constants["exposed"]
     return Parts(compute, overhead, near, touched, levels, hidden).without(run.inside)
 
@@ -93,7 +98,7 @@ def _own_loops(run: Features, machine: Machine) -> Mask:
         return np.zeros(len(run), dtype=bool)
     elements = run.groups * run.k / run.taps * run.m * run.stride**2
     small = (elements <= _SMALL) & (run.groups == 1) & (run.window <= 3)
-    small |= (run.taps == 1) & (machine.threads == 1)
+    small |= (run.taps == 1) & (run.stride == 1) & (machine.threads == 1)
     found: Mask = (run.kind == "conv") & small
     return found
 
@@ -108,8 +113,14 @@ def _compute_seconds(
     seconds = vectors / (rate / 2 * constants["vector_efficiency"])
     seconds += run.transcendentals / machine.lanes * constants["transcendental_cycles"] / cycles
     seconds += run.scalars / (constants["window_ops_per_cycle"] * cycles)
+    if machine.framework:  # the runtimes' own loops compare whole vectors
+        seconds += run.surprises * _WRONG_GUESS / cycles
     seconds += run.rows * constants["row_ns"] * 1e-9 / machine.threads
     padded = run.groups * run.m * _padded(run.n, machine) * run.k * run.steps
+    # A product of PyTorch's own has the positions of a map, channels first, along its vectors.
+    along = np.where(own & ~machine.channels_last, np.maximum(run.positions, 1.0), 0.0)
+    whole_maps = run.macs * _padded(along, machine) / np.maximum(along, 1.0)
+    padded = np.where(along > 0, whole_maps, padded)
     # The sums of a tile are loaded and stored once, however few products each has.
     tiled = 1.0 + constants["fill_depth"] / np.maximum(run.k, 1.0)
     for kind, name in _EFFICIENCY.items():
@@ -139,6 +150,16 @@ def _compute_seconds(
     return seconds
 
 
+def _ragged_seconds(
+    run: Features, machine: Machine, constants: Mapping[str, float], library: Mask
+) -> Array:
+    """Where channels do not fill the blocks of oneDNN's order, it copies element by element."""
+    ragged = library & (run.groups * run.n % machine.lanes > 0) & ~np.array(machine.channels_last)
+    copied = (run.read - run.fresh + run.written) / 4 * ragged
+    found: Array = copied * constants["ragged_cycles"] / (machine.clock * machine.threads)
+    return found
+
+
 def _padded(channels: Array, machine: Machine) -> Array:
     """Channels in whole vectors."""
     found: Array = np.ceil(channels / machine.lanes) * machine.lanes
@@ -151,25 +172,40 @@ def footprint_of(run: Features) -> tuple[float, float]:
     return float(run.fresh.sum()), 2 * float(run.written.max(initial=0.0))
 
 
+def _relaid(run: Features, machine: Machine, library: Mask) -> Mask:
+    """Convolutions whose weights are copied first: those of one tap, or of one channel a group,
+    are the same in both orders."""
+    found: Mask = library & (run.window > 1) & (run.k > run.taps) & machine.channels_last
+    return found
+
+
 def _traffic(
-    run: Features, library: Mask, ragged: Mask, constants: Mapping[str, float], footprint: Sizes
+    run: Features,
+    library: Mask,
+    machine: Machine,
+    constants: Mapping[str, float],
+    footprint: Sizes,
 ) -> Touches:
-    """Every access; what the library copies into its own order counts as further ones, more of them
-    where channels do not fill its blocks."""
-    copied = np.where(library, constants["reorder_passes"], 0.0)
-    copied += np.where(ragged, constants["ragged_passes"], 0.0)
+    """Every access; what the library copies into its own order counts as further ones."""
+    blocked = library & ~np.array(machine.channels_last)
+    copied = np.where(blocked, constants["reorder_passes"], 0.0)
     repacked = np.where(library, constants["repack_passes"], 0.0)
     # Copies in another order push operands out of the caches; what is written took the place of
     # what was freed about two tensors ago.
+    written, relaid = run.written - run.in_place, run.fresh * _relaid(run, machine, library)
     further, as_far = 1.0 + copied, np.ones(len(run))
     accesses = [
-        (run.fresh, np.full(len(run), np.inf), as_far),
-        (run.fresh * repacked, run.fresh, as_far),
-        *((size, distance, further) for size, distance in run.near),
-        (run.written, 2 * run.written, as_far),
-        ((run.read - run.fresh + run.written) * copied, run.read + run.written, further),
+        (run.fresh, np.full(len(run), np.inf), as_far, False),
+        (run.fresh * repacked, run.fresh, as_far, False),
+        (relaid, 2 * run.fresh, as_far, True),
+        (relaid, 2 * run.fresh, as_far, False),
+        *((size, distance, further, False) for size, distance in run.near),
+        (written, 2 * run.written, as_far, True),
+        ((run.read - run.fresh + run.written) * copied, run.read + run.written, further, False),
     ]
-    sizes, since, stretch = (np.concatenate(column) for column in zip(*accesses, strict=True))
+    sizes, since, stretch = (np.concatenate([access[i] for access in accesses]) for i in range(3))
+    # A line that is overwritten is fetched first, and goes back to memory later.
+    returned = np.repeat([stored for *_, stored in accesses], len(run))
     product = np.isin(run.kind, tuple(_EFFICIENCY))
     slower = np.where(run.strided & ~product, constants["strided_efficiency"], 1.0)
     return Touches(
@@ -181,6 +217,7 @@ def _traffic(
         working=_by_access(footprint[1], len(accesses)),
         stretch=stretch,
         bounded=False,
+        returned=returned.astype(float),
         left=run.left,
     )
 

@@ -74,7 +74,8 @@ def gap(table: CostTable, prediction: Prediction, measured_s: float) -> Gap:
     )  # fmt: skip
     engine = chosen.profile.engines[chosen.engine]
     memory = getattr(engine, "memory", None) or chosen.profile.memory
-    dtype: Any = AMP.get(chosen.format, chosen.format)  # runtimes may compute in a shorter format
+    # Runtimes may compute in a shorter format, and add a word on how.
+    dtype: Any = AMP.get(chosen.format, chosen.format.partition("-")[0])
     rate = peak(chosen.profile, chosen.engine, dtype, chosen.threads)
     bandwidth = memory.gb_per_s * 1e9
     kernels = kernels_of(table.rows, chosen.execution, chosen.format)

@@ -45,17 +45,54 @@ def rows(op: Op) -> int:
 
 #: Families whose loops walk windows or indices, which compilers do not vectorise.
 _SCALAR = {"pooling", "interpolation", "embedding", "sorting"}
+#: Steps that the bounds of a pooling window take.
+_WINDOW = 8
 
 
 def scalars(op: Op, ops: int) -> int:
-    """Those of the ``ops`` of an op that run one by one, not in vectors.
+    """Those of the ``ops`` of an op that run one by one, not in vectors, and what begins a window.
 
-    A maximum keeps its place beside its value. An average over whole maps is a plain sum.
+    An average over whole maps is a plain sum.
     """
-    if family_of(op) not in _SCALAR or _of_whole_maps(op):
+    family = family_of(op)
+    if family not in _SCALAR or _of_whole_maps(op):
         return 0
-    return 2 * ops if "max_pool" in op.target else ops
+    return ops + (_WINDOW * int(op.out.numel) if family == "pooling" else 0)
+
+
+def surprises(op: Op, ops: int) -> int:
+    """Branches of ``op`` that a processor guesses wrong, of ``ops`` operations.
+
+    A maximum over n values in random order finds a new one after the first 1/2 + 1/3 + ... + 1/n
+    times; each is a wrong guess on the way to storing it, and one on the way back to skipping.
+    """
+    if "max_pool" not in op.target or "unpool" in op.target:
+        return 0
+    windows = int(op.out.numel)
+    new = sum(1 / i for i in range(2, ops // max(windows, 1) + 1))
+    return round(2 * windows * new)
 
 
 def _of_whole_maps(op: Op) -> bool:
     return "adaptive_avg_pool" in op.target and all(size == 1 for size in op.out.shape[2:])
+
+
+#: Resampling whose CUDA kernels have a thread for each pixel of a map, which walks over the maps.
+_MAPS_IN_TURN = {"upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d",
+                 "upsample_bicubic2d"}  # fmt: skip
+
+
+def maps_in_turn(op: Op) -> int:
+    """Maps (samples x channels) that one thread of PyTorch's CUDA kernel resamples in turn.
+
+    0 where every element has its own thread. Source: ``upsample_bilinear2d_out_frame`` and its
+    siblings in aten/src/ATen/native/cuda/UpSample*.cu; only the bilinear one has another kernel
+    for channels-last.
+    """
+    name = op.target.partition(".")[2]
+    if name not in _MAPS_IN_TURN:
+        return 0
+    x = op.inputs[0]
+    if name == "upsample_bilinear2d" and x.channels_last:
+        return 0
+    return int(x.shape[0]) * int(x.shape[1])

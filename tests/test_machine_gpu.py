@@ -1,0 +1,146 @@
+"""GPU mechanisms: kernels whose threads wait in turn, caches that forget by and by, fused norms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import costmodel as cm
+from costmodel.execution import compiled, eager
+from costmodel.execution.kernel import Kernel
+from costmodel.machine import gpu
+from costmodel.roofline import times_of
+from costmodel.setting import setting
+from costmodel.table import CostTable
+
+MAPS = 4 * 8
+
+
+def table_of(model: nn.Module, x: torch.Tensor) -> CostTable:
+    return cm.cost(cm.trace(model.eval(), (x,)))
+
+
+def resampled(mode: str, order: torch.memory_format) -> CostTable:
+    x = torch.randn(4, 8, 7, 7).to(memory_format=order)
+    return table_of(nn.Upsample(scale_factor=2, mode=mode), x)
+
+
+@pytest.mark.parametrize(
+    ("mode", "order", "serial"),
+    [
+        ("bilinear", torch.contiguous_format, MAPS),
+        ("bilinear", torch.channels_last, 0),
+        ("bicubic", torch.channels_last, MAPS),
+        ("nearest", torch.contiguous_format, 0),
+    ],
+)
+def test_maps_are_resampled_in_turn(mode: str, order: torch.memory_format, serial: int) -> None:
+    rows = resampled(mode, order).rows
+    assert [k.serial for k in eager.kernels(rows, "fp16")] == [serial]
+    assert [k.serial for k in compiled.kernels(rows, "fp16")] == [0]
+
+
+def test_threads_that_wait_in_turn_wait_once_for_each_map() -> None:
+    chosen = setting("rtx4090", dtype="fp16", execution="eager")
+    launched = eager.kernels(resampled("bilinear", torch.contiguous_format).rows, "fp16")
+    found = times_of(launched, chosen, {"serial_us": 0.5, "dispatch_us": 0.0})
+    assert found.memory[0] == pytest.approx(MAPS * 0.5e-6)
+
+
+def test_a_cache_forgets_by_and_by() -> None:
+    distance = np.array([0.0, 10.0, 15.0, 20.0, np.inf])
+    assert gpu._held(distance, 10.0).tolist() == [1.0, 1.0, 0.5, 0.0, 0.0]
+    assert gpu._held(distance, 0.0).tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+class Residual(nn.Module):
+    """The residual stream of a transformer in float32, a norm of it for a half-precision layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.norm = nn.LayerNorm(16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.first(x)
+        return x + self.last(self.norm(x))
+
+
+def fused_norm(launched: list[Kernel]) -> Kernel:
+    return next(k for k in launched if "norm.layer_norm" in k.names)
+
+
+def test_inductor_fuses_a_norm_with_the_sum_before_it_and_the_cast_after_it() -> None:
+    launched = compiled.kernels(table_of(Residual(), torch.randn(2, 8, 16)).rows, "amp-fp16")
+    kernel = fused_norm(launched)
+    assert kernel.names == ("add", "norm.layer_norm", "last.linear.cast")
+    tokens = 2 * 8 * 16
+    # In: the stream (4 bytes), the layer's output (2), scale and shift. Out: the sum, which the
+    # second addition reads in float32, and the half-precision copy for the layer.
+    assert sum(a.nbytes for a in kernel.reads) == tokens * (4 + 2) + 2 * 16 * 4
+    assert sum(a.nbytes for a in kernel.writes) == tokens * (4 + 2)
+
+
+def test_casts_of_weights_keep_nothing_waiting() -> None:
+    launched = compiled.kernels(table_of(Residual(), torch.randn(2, 8, 16)).rows, "amp-fp16")
+    casts = [all(a.weight for a in k.reads) for k in launched]
+    assert casts == sorted(casts, reverse=True)
+    assert sum(casts) == 4
+
+
+class Attention(nn.Module):
+    """Softmax attention of 4 heads within 3 windows, in 5 dimensions or, flattened, in 4."""
+
+    def __init__(self, windows: bool) -> None:
+        super().__init__()
+        self.windows = windows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = x.reshape(3, 2, 3, 4, 16, 8).unbind(0)
+        if not self.windows:
+            query, key, value = (t.flatten(0, 1) for t in (query, key, value))
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+
+
+def test_attention_in_five_dimensions_is_taken_step_by_step() -> None:
+    x = torch.randn(3 * 2 * 3 * 4 * 16 * 8)
+    (fused,) = eager.kernels(table_of(Attention(False), x).rows, "fp16")
+    assert fused.geometry is not None
+    assert fused.geometry.kind == "attention"
+    steps = eager.kernels(table_of(Attention(True), x).rows, "fp16")
+    heads, operand = 2 * 3 * 4, 2 * 3 * 4 * 16 * 8 * 2
+    scores = heads * 16 * 16 * 2
+    # Three copies in and out, scores written, read and written by the softmax, read once more.
+    assert [k.nbytes for k in steps] == [
+        *[2 * operand] * 3, 2 * operand + scores, 2 * scores, scores + 2 * operand,
+    ]  # fmt: skip
+    assert sum(k.macs for k in steps) == fused.macs
+    for product in (steps[3], steps[5]):
+        g = product.geometry
+        assert g is not None
+        assert (g.kind, g.groups * g.m * g.n * g.k) == ("gemm", product.macs)
+
+
+class Branches(nn.Module):
+    """Two branches of convolution and norm, added: the first waits for the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = (nn.Conv2d(4, 4, 1, bias=False) for _ in range(2))
+        self.first, self.second = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.first(self.one(x)) + self.second(self.two(x)))
+
+
+def test_inductor_computes_a_branch_where_it_is_used() -> None:
+    launched = compiled.kernels(table_of(Branches(), torch.randn(2, 4, 8, 8)).rows, "fp32")
+    assert [k.names for k in launched] == [
+        ("one.conv2d",),
+        ("two.conv2d",),
+        ("first.batch_norm", "second.batch_norm", "add", "relu"),
+    ]
+    plane, norm = 2 * 4 * 8 * 8 * 4, 4 * 4 * 4
+    assert launched[2].nbytes == 3 * plane + 2 * norm
