@@ -1,4 +1,4 @@
-"""What a calibration may not see, how far it goes, and what its intervals hold."""
+"""What a calibration may not see, what it learns, and what its intervals hold."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from costmodel.machine import constants, residuals
 from costmodel.machine.residuals import Spread
 from costmodel.setting import setting
 from costmodel.validate import scored
-from costmodel.validate.fit import fit_networks
-from costmodel.validate.held_out import SHARES, calibrate, share_of
+from costmodel.validate.fit import (
+    fit_all,
+    fit_networks,
+    measured_of,
+    one_by_one,
+    space_of,
+    steps_of,
+)
+from costmodel.validate.held_out import calibrate
 from costmodel.validate.predict_rows import Row, Work, work_of
 from costmodel.validate.runs import Convolution, Run
 from costmodel.validate.spread import residuals as spread_document
@@ -69,52 +76,49 @@ def test_runs_of_one_network_count_as_one() -> None:
     assert often == pytest.approx(once, rel=0.15)
 
 
-def test_a_held_out_fold_shapes_neither_the_fit_nor_how_far_it_is_followed() -> None:
+def test_a_held_out_fold_has_no_part_in_its_own_prediction() -> None:
     rows = convolutions([1.3, 1.2, 1.4, 1.25, 1.35])
     folds = folds_of(rows)
-    before = calibrate(rows, folds, START, SPREAD)
+    before = calibrate(rows, folds, START)
     held = int(np.flatnonzero(folds[2])[0])
     other = [replace(r, run=replace(r.run, latency_ms=1.5 * r.run.latency_ms)) if i == held else r
              for i, r in enumerate(rows)]  # fmt: skip
-    after = calibrate(other, folds, START, SPREAD)
+    after = calibrate(other, folds, START)
     assert after.latencies[held] == before.latencies[held]
     seen = [i for i in range(len(rows)) if i != held]
     assert (after.latencies[seen] != before.latencies[seen]).any()
 
 
-def test_a_calibration_is_followed_where_it_helps() -> None:
+def test_a_calibration_learns_what_all_families_share() -> None:
     rows = convolutions([1.4, 1.42, 1.38, 1.4, 1.41])
-    found = calibrate(rows, folds_of(rows), START, SPREAD)
+    found = calibrate(rows, folds_of(rows), START)
     errors = np.abs(found.latencies / [r.measured for r in rows] - 1)
     assert errors.mean() < 0.1
     assert moved(rows, found.constants) > 0.25
 
 
-def test_a_calibration_on_chance_stays_at_the_data_sheet() -> None:
-    # The fit explains the others' chance errors: on unseen rows it is worse at every share.
-    grows = np.array([[0.05, 0.06, 0.1, 0.2, 0.3]] * 8).T
-    assert share_of(grows, 8) < 0.15
-    assert share_of(grows, 80) == 0.0
-    falls = grows[::-1]
-    assert share_of(falls, 8) > 0.85
+def test_a_calibration_is_the_mean_of_fits_that_leave_two_folds_out() -> None:
+    rows = convolutions([1.1, 1.3, 1.6])
+    space = space_of(CHOSEN.block, START)
+    alone = [steps_of(space, one_by_one([row]), measured_of([row])) for row in rows]
+    found = calibrate(rows, folds_of(rows), START)
+    assert found.constants == pytest.approx(space.values(np.mean(alone, axis=0)))
+    # the fits without a fold and one more are those to each of the two others
+    folds = [int(np.flatnonzero(fold)[0]) for fold in folds_of(rows)]
+    others = [alone[folds[1]], alone[folds[2]]]
+    expected = rows[folds[0]].predicted(space.values(np.mean(others, axis=0)))
+    assert found.latencies[folds[0]] == pytest.approx(expected)
 
 
-def test_a_share_is_never_worse_than_the_data_sheet_on_the_rows_that_chose_it() -> None:
-    random = np.random.default_rng(0)
-    for _ in range(50):
-        off, wrong = random.normal(0, 0.2), random.normal(0, 0.2)
-        noise = random.normal(0, 0.1, 30)
-        errors = np.abs([noise + off + share * (wrong - off) for share in SHARES])
-        share = share_of(errors, 6)
-        at = np.abs(noise + off + share * (wrong - off)).mean()
-        assert at <= errors[0].mean() + 1e-12
-
-
-def test_two_families_are_calibrated_with_what_is_known_of_the_class() -> None:
-    rows = convolutions([1.2, 1.2])
+def test_two_families_are_each_predicted_by_the_other() -> None:
+    rows = convolutions([1.2, 1.25])
+    folds = folds_of(rows)
+    found = calibrate(rows, folds, START)
+    (first,) = (row for row, taken in zip(rows, folds[0], strict=True) if taken)
+    (second,) = (row for row, taken in zip(rows, folds[1], strict=True) if taken)
+    at = int(np.flatnonzero(folds[0])[0])
+    assert found.latencies[at] == pytest.approx(first.predicted(fit_all([second], START)))
     outcome = run_tier(rows, "families")
-    errors = [abs(i.latency / i.row.measured - 1) for i in outcome.predicted]
-    assert max(errors) < 1 - 1 / 1.2
     assert outcome.constants.keys() == START.keys()
 
 

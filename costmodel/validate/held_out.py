@@ -1,14 +1,9 @@
-"""How far to follow a fit: as far as it helped on families that it had not seen.
+"""Calibrating on families of networks, and predicting each family by constants it had no part in.
 
-Constants fitted on some families can be worse on others than those of the data sheet: what the
-families at hand do not determine goes wherever it explains their last percents. So a calibration
-goes a share of the way (of the logarithms) from the data sheet's constants to fitted ones, and
-the errors on families that the fits did not see say how far.
-
-To score a family with nothing that its own runs shaped, neither the fits nor the share may have
-seen it. Constants are fitted without each pair of folds; those without i and j tell on j how far to
-go when i is scored, and on i when j is. The fit followed is the mean of those without i: what only
-some families ask for averages out.
+What the families at hand do not determine goes wherever it explains their last percents, and can be
+far off on another family. So a calibration is the mean (of logarithms) of several fits, each of
+which leaves other families out: what only some of them ask for averages out (Breiman, "Bagging
+predictors", Machine Learning 24, 1996; here whole families are left out, not single runs).
 """
 
 from __future__ import annotations
@@ -19,106 +14,41 @@ from itertools import combinations
 
 import numpy as np
 
-from costmodel.machine.residuals import Spread
 from costmodel.machine.times import Latencies
-from costmodel.validate.fit import (
-    Space,
-    fit_networks,
-    measured_of,
-    one_by_one,
-    seconds_of,
-    space_of,
-    steps_of,
-)
+from costmodel.validate.fit import measured_of, one_by_one, seconds_of, space_of, steps_of
 from costmodel.validate.predict_rows import Row
 from costmodel.validate.score import Array, Mask
-
-#: Shares of the way from the data sheet to the fit that are tried; the first is the data sheet.
-SHARES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
-
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Seconds of each row, predicted without its family, and the constants fitted on all rows."""
+    """Seconds of each row, predicted without its family, and the constants from all rows."""
 
     latencies: Array
     constants: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Trials:
-    """Steps fitted without two folds, and errors on each of the two: pair, fold -> (share, row)."""
-
-    steps: Mapping[Pair, Array]
-    errors: Mapping[tuple[Pair, int], Array]
-    families: Sequence[set[str]]
-
-    def followed(self, without: int | None = None) -> Array:
-        """The steps to take, as told by all folds but one."""
-        pairs = [pair for pair in self.steps if without is None or without in pair]
-        mean: Array = np.mean([self.steps[pair] for pair in pairs], axis=0)
-        judged = [
-            errors for (pair, fold), errors in self.errors.items()
-            if pair in pairs and fold != without
-        ]  # fmt: skip
-        seen = set().union(*(f for i, f in enumerate(self.families) if i != without))
-        return share_of(np.concatenate(judged, axis=1), len(seen)) * mean
-
-
-def share_of(errors: Array, families: int) -> float:
-    """How far to follow a fit whose absolute errors on unseen rows are (`SHARES`, rows).
-
-    The mean of the shares, each as likely as so many independent errors of a Laplace distribution
-    make it: families, not rows, of which many are alike. 0 where errors at that mean, between those
-    at the shares beside it, are no smaller than the data sheet's.
-    """
-    loss = np.maximum(errors.mean(axis=1), 1e-9)
-    likely = (loss / loss.min()) ** -float(families)
-    likely /= likely.sum()
-    share = float(likely @ SHARES)
-    return share if np.interp(share, SHARES, loss) < loss[0] else 0.0
-
-
-def calibrate(
-    rows: Sequence[Row], folds: Sequence[Mask], start: Mapping[str, float], spread: Spread
-) -> Calibrated:
+def calibrate(rows: Sequence[Row], folds: Sequence[Mask], start: Mapping[str, float]) -> Calibrated:
     """Calibrate on rows of at least two folds of families, and predict each fold by the others.
 
-    With two, nothing is left to judge a fit by: ``spread`` says how far to go (`fit_networks`).
+    A fold is predicted by the mean of the fits without it and one more; with two folds, by the fit
+    to the other one.
     """
-    members = [_of(rows, fold) for fold in folds]
+    members = [[row for row, taken in zip(rows, fold, strict=True) if taken] for fold in folds]
     timed = [seconds_of(own) or one_by_one(own) for own in members]
-    latencies = np.empty(len(rows))
-    if len(folds) < 3:
-        for fold, seconds in zip(folds, timed, strict=True):
-            latencies[fold] = seconds(fit_networks(_of(rows, ~fold), start, spread))
-        return Calibrated(latencies, fit_networks(rows, start, spread))
-    space = space_of(rows[0].setting.block, start)
-    trials = _trials(space, members, timed)
-    for i, fold in enumerate(folds):
-        latencies[fold] = timed[i](space.values(trials.followed(without=i)))
-    return Calibrated(latencies, space.values(trials.followed()))
-
-
-def _of(rows: Sequence[Row], mask: Mask) -> list[Row]:
-    return [row for row, taken in zip(rows, mask, strict=True) if taken]
-
-
-def _trials(space: Space, members: Sequence[Sequence[Row]], timed: Sequence[Latencies]) -> Trials:
     measured = [measured_of(own) for own in members]
-    steps, errors = {}, {}
-    for pair in combinations(range(len(members)), 2):
-        seen = [i for i in range(len(members)) if i not in pair]
+    space = space_of(rows[0].setting.block, start)
+    left = 2 if len(folds) > 2 else 1
+    steps: dict[tuple[int, ...], Array] = {}
+    for out in combinations(range(len(folds)), left):
+        seen = [i for i in range(len(folds)) if i not in out]
         target = np.concatenate([measured[i] for i in seen])
-        steps[pair] = steps_of(space, _together([timed[i] for i in seen]), target)
-        for i in pair:
-            errors[pair, i] = np.array([
-                np.abs(timed[i](space.values(share * steps[pair])) / measured[i] - 1)
-                for share in SHARES
-            ])  # fmt: skip
-    return Trials(steps, errors, [{row.run.family for row in own} for own in members])
+        steps[out] = steps_of(space, _together([timed[i] for i in seen]), target)
+    latencies = np.empty(len(rows))
+    for i, fold in enumerate(folds):
+        without = [found for out, found in steps.items() if i in out]
+        latencies[fold] = timed[i](space.values(np.mean(without, axis=0)))
+    return Calibrated(latencies, space.values(np.mean(list(steps.values()), axis=0)))
 
 
 def _together(timed: Sequence[Latencies]) -> Latencies:

@@ -3,8 +3,8 @@
 - ``none`` ("datasheet"): constants that owe nothing to the device's own runs.
 - ``one`` ("one-network"): one network is measured; constants are fitted on it, held as much as data
   sheets have proved right for the class on other devices; the other networks are scored.
-- ``families`` ("calibrated"): constants are fitted on the device's runs, and every family is scored
-  with constants fitted on the others, followed as far as they helped on families left out.
+- ``families`` ("calibrated"): all constants are fitted on the device's runs, and every family is
+  scored with the mean of fits that never saw it.
 
 A group shares device and engine, execution, layout and dtype.
 """
@@ -101,8 +101,7 @@ def _families(rows: Sequence[Row]) -> Outcome:
         raise CostModelError("calibrating on families needs at least two of them")
     chosen = rows[0].setting
     device = chosen.profile.name
-    start, spread = chosen.constants(without=device), spread_of(chosen, without=device)
-    found = calibrate(rows, folds, start, spread)
+    found = calibrate(rows, folds, chosen.constants(without=device))
     items = list(zip(rows, found.latencies.tolist(), strict=True))
     names = {row.run.family for row in rows}
     basis = f"{len(rows)} runs of {len(names)} families"
