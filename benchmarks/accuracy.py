@@ -41,8 +41,8 @@ TIER_NOTES = """\
 - **one network**: one network is measured on the device (MobileNetV2, else ResNet-50, else the one
   of median MACs), constants are fitted on it, held as much as data sheets have proved right for
   the class on other devices, the other networks are scored.
-- **calibrated**: constants fitted on the device's runs, scored on families that the fit never saw,
-  and followed as far from the data sheet as it helped on others that the fit did not see.
+- **calibrated**: constants fitted on the device's runs, the mean of fits that each leave families
+  out, scored on families that none of those fits saw.
   A family is a network's name up to its first digit or underscore, or a single convolution's octave
   of input channels.
 - Beside them, **k·MACs** and **k·(MACs + λ·activations)**, always fitted on the device's own runs,

@@ -84,7 +84,7 @@ def values_of(
     values = {}
     for known in constants.values():
         unseen = known.ignoring(without)
-        values[known.name] = known.value if unseen is None else unseen
+        values[known.name] = float(known.value if unseen is None else unseen)
     for name, value in (calibration or {}).items():
         constant = constants.get(name)
         if constant is None:
