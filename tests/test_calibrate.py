@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import networkx as nx
 import numpy as np
 import pytest
+import torch
 
+from costmodel.api import trace
 from costmodel.errors import CostModelError
 from costmodel.hardware import load_profile
 from costmodel.machine.constants import constants_of, values_of
@@ -19,7 +22,7 @@ from costmodel.measure.calibrate import (
     rows_of,
     timed,
 )  # fmt: skip
-from costmodel.measure.microbench import microbenchmarks
+from costmodel.measure.microbench import Microbenchmark, microbenchmarks
 from costmodel.roofline import times_of
 
 PROFILE = load_profile("epyc-genoa")
@@ -95,3 +98,18 @@ def test_a_layer_that_a_runtime_refuses_is_left_out(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("costmodel.measure.runtimes.prepare", refusing)
     assert timed("eager", 1, 0.2, lambda _: None) == []
+
+
+@pytest.mark.parametrize(
+    "benchmark", [b for b in microbenchmarks() if b.mode == "eval"], ids=lambda b: b.name
+)
+def test_compilers_that_inline_do_not_double_a_microbenchmark_at_every_step(
+    benchmark: Microbenchmark,
+) -> None:
+    with torch.device("meta"):
+        graph = trace(benchmark.build().eval(), torch.empty(benchmark.shape))
+    ways: dict[int, int] = {}
+    for node in nx.topological_sort(graph):
+        before = [ways[other] for other in graph.predecessors(node)]
+        ways[node] = sum(before) or 1
+    assert max(ways.values()) < 100, "paths from the input to one op"
