@@ -111,7 +111,7 @@ def setting(
     known = module_of(execution).DTYPES
     if dtype not in known:
         raise CostModelError(f"{execution} has no dtype {dtype!r}; choose {', '.join(known)}")
-    _refuse_missing(profile, engine, execution, dtype)
+    _refuse_missing(profile, engine, dtype)
     engine = engine_for(execution, dtype, profile, engine)
     if engine != resolve(hw)[1]:
         kind, default = profile.engines[engine].kind, None
@@ -133,25 +133,14 @@ def _usual_dtype(engine: CpuEngine | GpuEngine | NpuEngine) -> str:
     return "fp32"
 
 
-def _refuse_missing(profile: Profile, name: str, execution: str, dtype: str) -> None:
-    """An accelerator has no slower way to compute in a format that it lacks. PyTorch has one on
-    x86, loops without vectors (``mkldnn_fp16_device_check``, ``mkldnn_bf16_device_check`` in
-    ATen/native/mkldnn/Utils.h), which no machine model describes."""
-    engine, low = profile.engines[name], AMP.get(dtype, dtype)
-    if isinstance(engine, NpuEngine) and low not in engine.matrix_tflops:
+def _refuse_missing(profile: Profile, name: str, dtype: str) -> None:
+    """An accelerator has no slower way to compute in a format that it lacks."""
+    engine = profile.engines[name]
+    if isinstance(engine, NpuEngine) and AMP.get(dtype, dtype) not in engine.matrix_tflops:
         has = ", ".join(engine.matrix_tflops)
         raise CostModelError(
             f"{profile.name}:{name} has no {dtype}; it computes in {has} (--dtype)"
         )
-    if isinstance(engine, CpuEngine) and runs_framework(execution) and low in ("fp16", "bf16"):
-        kinds = [core(cluster.core) for cluster in engine.clusters]
-        x86 = [kind for kind in kinds if kind.isa.startswith("x86")]
-        converted = low == "bf16" and all("v4" in kind.isa for kind in x86)
-        if not converted and any(low not in kind.flops_per_cycle for kind in x86):
-            raise CostModelError(
-                f"{profile.name}:{name} has no {low} arithmetic, and PyTorch no vector code for it "
-                "there: it would run many times slower than fp32; use --dtype fp32"
-            )
 
 
 def _usual_execution(kind: str, profile: Profile) -> str:

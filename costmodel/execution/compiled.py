@@ -17,6 +17,7 @@ from costmodel.execution.kernel import Access, Kernel, nbytes
 from costmodel.table import Row
 
 DTYPES = eager.DTYPES
+engine_on = eager.engine_on
 FRAMEWORK = True
 #: Whose measured constants serve where none were measured: it calls the same libraries.
 CALLS_LIBRARIES_OF = "eager"

@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from costmodel.execution.formats import BYTES, Cast, Formats, formats_of, size_of
+from costmodel.errors import CostModelError
+from costmodel.execution.formats import AMP, BYTES, Cast, Formats, formats_of, size_of
 from costmodel.execution.kernel import Access, Kernel, Unit
+from costmodel.hardware.catalog import core
+from costmodel.hardware.schema import CpuEngine, Profile
 from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
 from costmodel.rules.geometry import Geometry, geometry_of
@@ -27,6 +30,26 @@ _FUSED_RANK = 4
 #: Storages of what an op keeps for itself count down from here; those of tensors count from -1 up.
 _OWN = -(10**9)
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp64", "amp-fp16", "amp-bf16")
+
+
+def engine_on(dtype: str, profile: Profile, engine: str) -> str:
+    """The engine asked for.
+
+    Raises `CostModelError` for formats that PyTorch runs in loops without vectors on x86, which no
+    machine model describes (``mkldnn_fp16_device_check`` and ``mkldnn_bf16_device_check`` in
+    ATen/native/mkldnn/Utils.h).
+    """
+    unit, low = profile.engines[engine], AMP.get(dtype, dtype)
+    if isinstance(unit, CpuEngine) and low in ("fp16", "bf16"):
+        kinds = [core(cluster.core) for cluster in unit.clusters]
+        x86 = [kind for kind in kinds if kind.isa.startswith("x86")]
+        converted = low == "bf16" and all("v4" in kind.isa for kind in x86)
+        if not converted and any(low not in kind.flops_per_cycle for kind in x86):
+            raise CostModelError(
+                f"{profile.name}:{engine} has no {low} arithmetic, and PyTorch no vector code for "
+                "it there: it would run many times slower than fp32; use --dtype fp32"
+            )
+    return engine
 
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from costmodel.execution.formats import BYTES
 from costmodel.execution.fusion import Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
-from costmodel.execution.vulkan import dispatched
+from costmodel.execution.vulkan import MIN_CHANNELS, dispatched
 from costmodel.execution.winograd import applies, best, im2col, winograd
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import cpu_of
@@ -27,8 +27,6 @@ FUSING = Fusing(activations=RELU | HARD | (SIGMOID | LEAKY))
 WINOGRAD = (2, 4, 6)
 #: Its benchmark table has a row for each kind of core, the big ones first, and no column for it.
 BENCHMARK_PINS_CORES = True
-#: Below this many channels on both sides the transforms cost more than they save.
-MIN_CHANNELS = 16
 
 
 def format_on(dtype: str, engine: Engine) -> str:
