@@ -101,7 +101,7 @@ def check(file: Path) -> None:
 
 @hw.command()
 @click.option("-o", "--output", metavar="FILE", help="Write the profile there too.")
-@click.option("--seconds", type=click.FloatRange(min=5), default=90.0, show_default=True,
+@click.option("--seconds", type=click.FloatRange(min=5), default=80.0, show_default=True,
               help="About how long to measure.")  # fmt: skip
 @click.option("--runtimes", metavar="E,E...", default="eager", show_default=True,
               help="Executions to fit, as eager,ncnn; converting for the mobile ones takes "
