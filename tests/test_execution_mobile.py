@@ -144,7 +144,8 @@ def test_ncnn_copies_an_input_that_gets_a_border() -> None:
 
     # The copy reads and writes 8 x 10 x 10 elements; what is read stays the convolution's input.
     assert [a.nbytes for a in kernel(padded, "fp32").writes] == [8 * 100 * 4, 8 * 100 * 4]
-    assert [a.nbytes for a in kernel(padded, "int8").writes] == [8 * 100 * 4, 8 * 100]
+    # In int8 the border copies bytes; the input, narrowed first, is written and read again.
+    assert [a.nbytes for a in kernel(padded, "int8").writes] == [8 * 100 * 4, *[8 * 100] * 3]
     assert kernel(padded, "fp32").ops == padded.total.ops + 8 * 100
     assert [a.nbytes for a in kernel(bare, "fp32").writes] == [8 * 64 * 4]
     assert kernel(bare, "fp32").ops == bare.total.ops
@@ -210,6 +211,31 @@ def test_int8_uses_winograd_only_without_the_dot_product() -> None:
     plain, dot = (kernels_of(table.rows, "ncnn", d)[0] for d in ("int8", "int8-dotprod"))
     assert (plain.dtype, dot.dtype) == ("int16", "int8")
     assert plain.macs < dot.macs == table.total.macs
+
+
+def test_int8_convolutions_hand_each_other_bytes_and_narrow_all_other_inputs() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Conv2d(16, 16, 1, bias=False) for _ in range(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.c(self.b(self.a(x)) + x)
+
+    with torch.device("meta"):
+        table = _table(Residual(), 1, 16, 10, 10)
+    first, second, joined, last = kernels_of(table.rows, "ncnn", "int8")
+    wide, narrow = 16 * 100 * 4, 16 * 100
+
+    def moved(kernel: Kernel) -> list[list[int]]:
+        inputs = [a.nbytes for a in kernel.reads if not a.weight]
+        return [inputs, [a.nbytes for a in kernel.writes]]
+
+    assert moved(first) == [[wide], [narrow, narrow, narrow]]  # to the second alone: bytes
+    assert moved(second) == [[narrow], [wide]]  # to the addition
+    assert moved(joined) == [[wide, wide], [wide]]
+    assert moved(last) == [[wide], [wide, narrow, narrow]]  # the network's output
+    assert first.ops - second.ops == 3 * narrow
 
 
 # -- formats --------------------------------------------------------------------------------------

@@ -18,13 +18,20 @@ def kernels_in(piece: Piece, chosen: Setting) -> tuple[list[Kernel], list[Kernel
     """Kernels of the piece before, for context, and those of the piece.
 
     Autocast follows formats from the network's first op on, so that there everything in front is
-    the context.
+    the context. Who reads what the piece passes on is context too.
     """
     context = piece.earlier if chosen.dtype in AMP else piece.before
     own = {row.op.name for row in piece.rows}
-    found = kernels_of((*context, *piece.rows), chosen.execution, chosen.format)
-    inside = [k for k in found if own.intersection(_ops(k))]
-    return found[: len(found) - len(inside)], inside
+    ahead = {row.op.name for row in context}
+    rows = (*context, *piece.rows, *piece.after)
+    front: list[Kernel] = []
+    inside: list[Kernel] = []
+    for kernel in kernels_of(rows, chosen.execution, chosen.format):
+        if own.intersection(_ops(kernel)):
+            inside.append(kernel)
+        elif ahead.intersection(_ops(kernel)):
+            front.append(kernel)
+    return front, inside
 
 
 def _ops(kernel: Kernel) -> list[str]:

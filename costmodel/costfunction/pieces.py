@@ -50,6 +50,13 @@ class Piece:
         return self.network[self.span[0] : self.span[1]]
 
     @property
+    def after(self) -> tuple[Row, ...]:
+        """The rows behind, up to the last one that uses what passes on to them."""
+        behind = self.network[self.span[2] :]
+        users = [i for i, row in enumerate(behind) if _uses(row, self.out)]
+        return behind[: users[-1] + 1] if users else ()
+
+    @property
     def earlier(self) -> tuple[Row, ...]:
         """All rows in front."""
         return self.network[: self.span[1]]
@@ -82,7 +89,12 @@ def cut(table: CostTable) -> dict[str, Piece]:
         first_read = _take(weights, part)
         counts = _counts(part, first_read)
         peak, out = max(levels[start:end]), crossing[end][0] if end < len(rows) else -1
-        signature = (_shape_of(part), tuple((w.shape, w.dtype, w.kind) for w in first_read), peak)
+        entry = crossing[start][0] if start else -1
+        # What is on the other side of a cut may decide the format of the tensor that passes it.
+        across = [row.op.target for row in rows[before:start] if _uses(row, entry)]
+        across += [row.op.target for row in rows[end:] if _uses(row, out)]
+        read = tuple((w.shape, w.dtype, w.kind) for w in first_read)
+        signature = (_shape_of(part), read, peak, tuple(across))
         found[part[0].op.name] = Piece(signature, rows, (before, start, end), counts, peak, out)
         before = start
     rest = list(weights.values())
@@ -99,6 +111,10 @@ def _crossing(table: CostTable) -> list[list[int]]:
         for position in range(life.first + 1, life.last + 1):
             found[position].append(life.storage)
     return found
+
+
+def _uses(row: Row, storage: int) -> bool:
+    return any(spec.storage == storage for spec in (*row.op.inputs, *row.op.outputs))
 
 
 def _take(weights: dict[int, Weight], rows: Sequence[Row]) -> list[Weight]:

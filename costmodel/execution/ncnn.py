@@ -2,8 +2,8 @@
 
 On Armv8.2 cores with half-precision arithmetic "fp32" networks are stored and computed in fp16
 (`use_fp16_storage`, `use_fp16_arithmetic`, on by default). int8 applies to convolutions and fully
-connected layers; what lies between them stays in floating point. Vulkan's layers dispatch their
-parts one by one (`costmodel.execution.vulkan`).
+connected layers; what lies between them stays in floating point (`costmodel.execution.quantised`).
+Vulkan's layers dispatch their parts one by one (`costmodel.execution.vulkan`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 from costmodel.execution.formats import BYTES
 from costmodel.execution.fusion import Fusing, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
+from costmodel.execution.quantised import quantised
 from costmodel.execution.vulkan import MIN_CHANNELS, dispatched
 from costmodel.execution.winograd import applies, best, im2col, winograd
 from costmodel.hardware.catalog import core
@@ -65,9 +66,8 @@ def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     size = BYTES[floating]
     if dtype.endswith("-vulkan"):
         return [dispatched(kernel, size) for kernel in plain]
-    plain = [_quantised(k, size) if k.dtype == "int8" else k for k in plain]
     plain = [_bordered(k, size) for k in plain]
-    return [_algorithm(kernel, dtype == "int8-dotprod") for kernel in plain]
+    return [_algorithm(kernel, dtype == "int8-dotprod") for kernel in quantised(plain, size)]
 
 
 def _algorithm(kernel: Kernel, dotprod: bool) -> Kernel:
@@ -102,10 +102,3 @@ def _bordered(kernel: Kernel, size: float) -> Kernel:
     elements = int(source.nbytes / size)
     copy = replace(source, nbytes=int(elements * BYTES[kernel.dtype]))
     return replace(kernel, ops=kernel.ops + elements, writes=(*kernel.writes, copy))
-
-
-def _quantised(kernel: Kernel, size: float) -> Kernel:
-    """Weights of one byte; every output is scaled, rounded and narrowed for its reader."""
-    reads = tuple(replace(a, nbytes=int(a.nbytes / size)) if a.weight else a for a in kernel.reads)
-    outputs = sum(a.nbytes for a in kernel.writes) / size
-    return replace(kernel, reads=reads, ops=kernel.ops + int(3 * outputs))
