@@ -86,6 +86,17 @@ def test_measured_figures_replace_assumed_ones_and_say_so():
     assert "notes" not in made
 
 
+def test_cores_that_slow_one_another_down_get_a_clock_for_all_of_them():
+    # 96 GFLOP/s on two cores are 48 on each, where one alone reaches 60: at 2 GHz, 1.6 together
+    made = hostprofile.with_roofs(FACTS, [product(60.0, threads=1), product(96.0)])
+    cluster = made["engines"]["cpu"]["clusters"][0]
+    assert (cluster["clock_ghz"], cluster["all_core_ghz"]) == (2.0, pytest.approx(1.6))
+    assert "all cores" in made["sources"]["engines.cpu.clusters.0.all_core_ghz"]
+    # two that are no slower together leave it open
+    free = hostprofile.with_roofs(FACTS, POINTS)
+    assert "all_core_ghz" not in free["engines"]["cpu"]["clusters"][0]
+
+
 def test_a_slower_product_leaves_the_stated_clock():
     made = hostprofile.with_roofs(FACTS, [product(100.0), stream("sum", 48.0, 300.0)])
     assert made["engines"]["cpu"]["clusters"][0]["clock_ghz"] == 2.0

@@ -241,3 +241,18 @@ def test_runs_timed_together_take_what_they_take_alone() -> None:
     constants = {**FREE, "reorder_passes": 1.0, "ragged_cycles": 1.0, "issue_us": 2.0}
     alone = [x86.timer(*pair)(constants).latency.sum() for pair in pairs]
     assert x86.latencies(pairs)(constants) == pytest.approx(alone, rel=1e-12)
+
+
+def test_a_small_loop_of_pytorch_runs_on_one_thread() -> None:
+    """ATen gives a thread 32,768 elements: half of that wakes nobody, twice as many wake one."""
+    few, many = 4 * 16384, 4 * 65536
+    assert overhead(moved(few), 2, fork_us=5.0) == 0.0
+    assert overhead(moved(many), 2, fork_us=5.0) == pytest.approx(5e-6)
+
+    def arithmetic(nbytes: int, threads: int) -> float:
+        chosen = setting("epyc-genoa", execution="eager", threads=threads)
+        kernel = moved(nbytes, ops=nbytes // 4)
+        return float(x86.timer([kernel], chosen)(FREE).compute[0])
+
+    assert arithmetic(many, 2) == pytest.approx(arithmetic(many, 1) / 2, rel=0.1)
+    assert arithmetic(few, 2) == pytest.approx(arithmetic(few, 1), rel=0.1)

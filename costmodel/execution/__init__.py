@@ -52,6 +52,11 @@ def orders_channels_last(execution: str) -> bool:
     return bool(getattr(module_of(execution), "CHANNELS_LAST_ON_CPU", False))
 
 
+def grain_of(execution: str) -> float | None:
+    """Elements of a loop that are worth a thread of a CPU; ``None`` where nobody looked it up."""
+    return getattr(module_of(execution), "GRAIN", None)
+
+
 def format_of(execution: str, dtype: str, engine: Engine) -> str:
     """The number format that ``execution`` uses on an engine for a network of ``dtype``."""
     choose = getattr(module_of(execution), "format_on", None)
@@ -73,6 +78,7 @@ __all__ = [
     "Kernel",
     "engine_for",
     "format_of",
+    "grain_of",
     "kernels_of",
     "module_of",
     "runs_framework",

@@ -25,6 +25,8 @@ from costmodel.table import Row
 
 #: PyTorch itself runs, on whose host and libraries time depends.
 FRAMEWORK = True
+#: Elements of a loop that ATen gives a thread (``at::internal::GRAIN_SIZE``).
+GRAIN = 32768
 #: Dimensions of the tensors that fused attention takes.
 _FUSED_RANK = 4
 #: Storages of what an op keeps for itself count down from here; those of tensors count from -1 up.

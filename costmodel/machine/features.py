@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodel.execution.formats import BYTES
 from costmodel.execution.kernel import Kernel, nbytes
 from costmodel.machine.times import Array
 from costmodel.rules.geometry import Geometry
@@ -24,7 +25,7 @@ class Features:
     ``fresh`` are bytes read that no earlier kernel of the run touched or that are weights;
     ``near`` is a list of (bytes, distance): what was touched before, and how many bytes have
     moved since; ``left``: how many have at the end, by storage; ``positions`` are those of one
-    sample's output. Extents as in
+    sample's output, ``elements`` those of the largest activation. Extents as in
     `costmodel.rules.geometry.Geometry`, 0 where there is no product.
     """
 
@@ -51,6 +52,7 @@ class Features:
     patches: Array
     small_patches: Array
     positions: Array
+    elements: Array
     dispatches: Array
     strided: Mask
     inside: Mask
@@ -156,6 +158,7 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         patches=column([_patches(k.geometry, PATCH) for k in kernels]),
         small_patches=column([_patches(k.geometry, SMALL_PATCH) for k in kernels]),
         positions=column([_positions(k.geometry) for k in kernels]),
+        elements=column([_elements(k) for k in kernels]),
         dispatches=column([k.dispatches for k in kernels]),
         strided=np.array([k.strided for k in kernels], dtype=bool),
         inside=np.array([k.inside for k in kernels], dtype=bool),
@@ -168,6 +171,12 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
 #: Winograd computes squares of this many outputs in each direction: with few transforms, or few
 #: values between them.
 PATCH, SMALL_PATCH = 4, 2
+
+
+def _elements(kernel: Kernel) -> float:
+    """Elements of the largest activation that a kernel reads or writes: what its loops walk."""
+    sizes = [a.nbytes for a in (*kernel.reads, *kernel.writes) if not a.weight]
+    return max(sizes, default=0) / max(BYTES[kernel.dtype], 1.0)
 
 
 def _positions(geometry: Geometry | None) -> float:

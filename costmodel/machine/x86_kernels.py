@@ -52,7 +52,8 @@ class Machine:
     """FLOP/s by dtype over all threads, vector lanes, bytes, bytes/s and Hz.
 
     ``framework``: PyTorch chooses between oneDNN and its own loops. ``channels_last``: it hands
-    over maps that need no other order, and weights that it has copied into it.
+    over maps that need no other order, and weights that it has copied into it. ``grain``: elements
+    of a loop that are worth a thread, where that is known.
     """
 
     peak: Mapping[str, float]
@@ -64,6 +65,7 @@ class Machine:
     memory: float
     framework: bool
     channels_last: bool = False
+    grain: float | None = None
 
 
 def evaluate(
@@ -79,17 +81,31 @@ def evaluate(
     compute = _compute_seconds(run, machine, constants, own)
     compute += _ragged_seconds(run, machine, constants, library)
     prepared = np.isin(run.family, _PREPARED) | (np.isin(run.kind, tuple(_EFFICIENCY)) & ~library)
-    busy_threads = np.minimum(1.0, run.written / 4 / (GRAIN * machine.threads))
+    team, idle = _team(run, machine)
+    compute *= idle
     overhead = 1e-6 * (
         constants["issue_us"]
         + constants["product_us"] * prepared
         + constants["convolution_us"] * library
-        + constants["fork_us"] * (machine.threads - 1) * busy_threads
+        + constants["fork_us"] * (team - 1.0)
     )
     sizes = footprint_of(run) if footprint is None else footprint
-    touched, levels = _traffic(run, library, machine, constants, sizes), _levels(machine, constants)
+    touched = _traffic(run, library, machine, constants, sizes, idle)
+    levels = _levels(machine, constants)
     near, hidden = np.zeros(len(run)), 1.0 - constants["exposed"]
     return Parts(compute, overhead, near, touched, levels, hidden).without(run.inside)
+
+
+def _team(run: Features, machine: Machine) -> tuple[Array, Array]:
+    """Threads that each kernel wakes, and by how much those that it leaves idle slow it down."""
+    if machine.grain is None:
+        busy = np.minimum(1.0, run.written / 4 / (GRAIN * machine.threads))
+        return 1.0 + (machine.threads - 1) * busy, np.ones(len(run))
+    # Rows, planes and the blocks of a product are shared out however few they are.
+    split = np.isin(run.kind, (*_EFFICIENCY, _GRADIENTS)) | (run.rows > 0) | (run.scalars > 0)
+    shared = np.clip(np.ceil(run.elements / machine.grain), 1.0, machine.threads)
+    team: Array = np.where(split, float(machine.threads), shared)
+    return team, machine.threads / team
 
 
 def _own_loops(run: Features, machine: Machine) -> Mask:
@@ -185,6 +201,7 @@ def _traffic(
     machine: Machine,
     constants: Mapping[str, float],
     footprint: Sizes,
+    idle: Array,
 ) -> Touches:
     """Every access; what the library copies into its own order counts as further ones."""
     blocked = library & ~np.array(machine.channels_last)
@@ -210,7 +227,7 @@ def _traffic(
     slower = np.where(run.strided & ~product, constants["strided_efficiency"], 1.0)
     return Touches(
         kernel=np.tile(np.arange(len(run)), len(accesses)),
-        nbytes=sizes / np.tile(slower, len(accesses)),
+        nbytes=sizes * np.tile(idle / slower, len(accesses)),
         since=since,
         weight=np.repeat(np.arange(len(accesses)) == 0, len(run)),
         weights=_by_access(footprint[0], len(accesses)),
