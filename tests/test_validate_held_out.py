@@ -167,11 +167,13 @@ def test_spreads_come_from_other_devices(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_document_tells_how_far_the_reference_network_lies() -> None:
-    rows = convolutions([1.0, 1.1, 1.2, 1.3, 1.4])
-    document = spread_document([scored(run_tier(rows, "none"), "datasheet")])
-    assert list(document["blocks"]) == [f"{CHOSEN.block}/kernel"]
-    entry = document["blocks"][f"{CHOSEN.block}/kernel"]["datasheet"]["t4"]
-    assert entry["rows"] == 5
+    kernels = convolutions([1.0, 1.1, 1.2, 1.3, 1.4])
+    networks = [replace(row, run=replace(row.run, convolution=None)) for row in kernels]
+    for rows, name in ((kernels, f"{CHOSEN.block}/kernel"), (networks, CHOSEN.block)):
+        document = spread_document([scored(run_tier(rows, "none"), "datasheet")])
+        assert list(document["blocks"]) == [name]
+        entry = document["blocks"][name]["datasheet"]["t4"]
+        assert entry["rows"] == 5
     # the third is the one to calibrate on; the median of the others is between 1.1 and 1.3
     apart = math.log(1.2) - (math.log(1.1) + math.log(1.3)) / 2
     assert entry["networks"] == pytest.approx(abs(apart), abs=1e-4)

@@ -31,7 +31,8 @@ def residuals(groups: Iterable[Group]) -> dict[str, Any]:
         row = group.predicted[0].row
         device = row.setting.profile.name
         name = class_of(row.setting.block, row.run.convolution is not None)
-        networks.setdefault((name, group.tier, device), []).extend(_of_reference(group))
+        if row.run.convolution is None:  # of kernels, the one to calibrate on is any of them
+            networks.setdefault((name, group.tier, device), []).extend(_of_reference(group))
         logs.setdefault(name, {}).setdefault(group.tier, {}).setdefault(device, []).extend(
             math.log(item.row.measured / item.latency) for item in group.predicted
         )
@@ -42,7 +43,7 @@ def residuals(groups: Iterable[Group]) -> dict[str, Any]:
         "blocks": {
             block: {
                 tier: {
-                    device: _entry(found, networks[block, tier, device])
+                    device: _entry(found, networks.get((block, tier, device), ()))
                     for device, found in devices.items()
                 }
                 for tier, devices in tiers.items()
