@@ -108,7 +108,7 @@ def _prediction(
     latency = float(times.latency.sum())
     basis: Literal["datasheet", "calibrated"]
     basis = "calibrated" if calibration or _fitted_here(chosen) else "datasheet"
-    residual = residual_of(chosen, basis)
+    residual = residual_of(chosen, basis, single=len(kernels) == 1)
     if not calibration and chosen.measured_constants:
         basis, residual = "calibrated", _microbenchmarked(chosen)
     joules = _energy(kernels, latency, chosen)

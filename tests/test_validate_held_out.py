@@ -135,7 +135,7 @@ def test_few_rows_of_the_device_are_mixed_with_other_devices() -> None:
     rows = convolutions([1.0, 2.0, 2.0])
     items = [(row, row.predicted(START)) for row in rows]
     first = with_intervals(items, "families")[0]
-    others = residuals.residual_of(CHOSEN, "calibrated", without="t4")
+    others = residuals.residual_of(CHOSEN, "calibrated", without="t4", single=True)
     low, high = (bound / first.latency for bound in first.interval)
     weight = 2 / 20
     assert low == pytest.approx(2**weight * others.low ** (1 - weight))
@@ -157,15 +157,32 @@ def test_spreads_come_from_other_devices(monkeypatch: pytest.MonkeyPatch) -> Non
     # one device of the class at 0.3, and as one more the mean square of 0.3 and 0.1
     assert found.devices == pytest.approx(math.sqrt((0.09 + 0.05) / 2))
     assert found.networks == pytest.approx(0.1)
+    # runs of one kernel are no guide to networks, nor the other way round
+    known["blocks"][f"{CHOSEN.block}/kernel"] = {"datasheet": {"l4": entry(0.5, 0.4)}}
+    assert residuals.spread_of(CHOSEN, without="t4") == found
+    single = residuals.spread_of(CHOSEN, without="t4", single=True)
+    assert (single.devices, single.networks) == pytest.approx((0.5, 0.4))
     unknown = residuals.spread_of(setting("galaxy-s24:npu"))
     assert unknown.devices == pytest.approx(math.log(3 / 0.4) / residuals.MIDDLE)
 
 
 def test_the_document_tells_how_far_the_reference_network_lies() -> None:
-    rows = convolutions([1.0, 1.1, 1.2, 1.3, 1.4])
-    document = spread_document([scored(run_tier(rows, "none"), "datasheet")])
-    entry = document["blocks"][CHOSEN.block]["datasheet"]["t4"]
-    assert entry["rows"] == 5
+    kernels = convolutions([1.0, 1.1, 1.2, 1.3, 1.4])
+    networks = [replace(row, run=replace(row.run, convolution=None)) for row in kernels]
+    for rows, name in ((kernels, f"{CHOSEN.block}/kernel"), (networks, CHOSEN.block)):
+        document = spread_document([scored(run_tier(rows, "none"), "datasheet")])
+        assert list(document["blocks"]) == [name]
+        entry = document["blocks"][name]["datasheet"]["t4"]
+        assert entry["rows"] == 5
     # the third is the one to calibrate on; the median of the others is between 1.1 and 1.3
     apart = math.log(1.2) - (math.log(1.1) + math.log(1.3)) / 2
     assert entry["networks"] == pytest.approx(abs(apart), abs=1e-4)
+
+
+def test_a_single_kernel_has_the_interval_of_single_kernels() -> None:
+    network = residuals.residual_of(CHOSEN)
+    single = residuals.residual_of(CHOSEN, single=True)
+    # the errors of many kernels even out in a network
+    assert single.high / single.low > network.high / network.low
+    unvalidated = setting("rtx4090", execution="eager", dtype="fp32", layout="nchw")
+    assert residuals.residual_of(unvalidated, single=True) == residuals.residual_of(unvalidated)

@@ -7,6 +7,9 @@ tier says (never seen; one network seen; other families seen; microbenchmarks al
 gets the mixture over the devices that are, widened by a factor under which intervals held the
 share of runs that they claim on devices left out. A machine model without runs takes the mixture
 of its engine kind, and where there is none the widest interval; both say so.
+
+Runs of a single kernel are a class of their own where some were measured (``BLOCK/kernel``): in a
+network the errors of many kernels even out, in a single one they stand.
 """
 
 from __future__ import annotations
@@ -57,24 +60,35 @@ def document() -> Mapping[str, Any]:
     return found
 
 
+def class_of(block: str, single: bool) -> str:
+    """The name in ``residuals.yaml`` of runs of a block; ``single``: of one kernel each."""
+    return f"{block}/kernel" if single else block
+
+
 def residual_of(
-    chosen: Setting, tier: str = "datasheet", *, without: str | None = None
+    chosen: Setting,
+    tier: str = "datasheet",
+    *,
+    without: str | None = None,
+    single: bool = False,
 ) -> Residual:
     """The residual of the setting's class under a tier (``datasheet``, ``one-network``, …).
 
-    ``without`` names a device whose own residuals must not be used.
+    ``without`` names a device whose own residuals must not be used; ``single``: the run is one
+    kernel.
     """
     known = document()
     coverage = float(known["coverage"])
     device = chosen.profile.name
-    entry = known["blocks"].get(chosen.block, {}).get(tier, {})
+    single = single and class_of(chosen.block, True) in known["blocks"]
+    entry = known["blocks"].get(class_of(chosen.block, single), {}).get(tier, {})
+    said = f"single kernels in {chosen.execution}" if single else chosen.execution
     own = entry.get(device)
     if own is not None and device != without:
         low, high = bounds([own["quantiles"]], coverage)
-        text = f"on {own['rows']} measured runs of {chosen.execution} on {device}"
+        text = f"on {own['rows']} measured runs of {said} on {device}"
         return _around(low, high, coverage, text)
     others = {name: found for name, found in entry.items() if name not in (device, without)}
-    said = chosen.execution
     if not others:
         others = _of_kind(chosen, tier, without)
         said = f"other executions than {chosen.execution}"
@@ -101,31 +115,39 @@ def _of_kind(chosen: Setting, tier: str, without: str | None) -> dict[str, Any]:
     return {
         f"{name} ({block.partition('/')[2]})": found
         for block, tiers in document()["blocks"].items()
-        if block.startswith(f"{kind}/") and block != chosen.block
+        if block.startswith(f"{kind}/") and block != chosen.block and not _single(block)
         for name, found in tiers.get(tier, {}).items()
         if name not in (chosen.profile.name, without)
     }
 
 
-def spread_of(chosen: Setting, *, without: str | None = None) -> Spread:
+def _single(name: str) -> bool:
+    return name.endswith("/kernel")
+
+
+def spread_of(chosen: Setting, *, without: str | None = None, single: bool = False) -> Spread:
     """How data-sheet predictions of the setting's class are spread, by devices other than its own
     and ``without``.
 
     From the devices of the class; few as they are, what all classes have together counts as one
     more device. A class that was never validated differs from device to device by as much as the
-    widest interval.
+    widest interval. ``single``: of runs of one kernel each.
     """
     known = document()
     left = (chosen.profile.name, without)
-    tiers = {block: found.get("datasheet", {}) for block, found in known["blocks"].items()}
+    tiers = {
+        name: found.get("datasheet", {})
+        for name, found in known["blocks"].items()
+        if _single(name) == single
+    }
     every = [_moments(found) for devices in tiers.values() for name, found in devices.items()
              if name not in left]  # fmt: skip
     low, high = known["unvalidated"]
     widest = math.log(high / low) / MIDDLE
     if not every:
         return Spread(widest, widest / 2)
-    own = [_moments(found) for name, found in tiers.get(chosen.block, {}).items()
-           if name not in left]  # fmt: skip
+    same = tiers.get(class_of(chosen.block, single), {})
+    own = [_moments(found) for name, found in same.items() if name not in left]
     usual = float(np.mean([middle**2 for middle, _ in every]))
     if not own:
         return Spread(widest, float(np.mean([apart for _, apart in every])))

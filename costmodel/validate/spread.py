@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from costmodel.calibration import COVERAGE
-from costmodel.machine.residuals import LEVELS, bounds
+from costmodel.machine.residuals import LEVELS, bounds, class_of
 from costmodel.validate.report import Group
 from costmodel.validate.tiers import reference_network
 
@@ -28,16 +28,14 @@ def residuals(groups: Iterable[Group]) -> dict[str, Any]:
     logs: Logs = {}
     networks: dict[tuple[str, str, str], list[float]] = {}
     for group in groups:
-        chosen = group.predicted[0].row.setting
-        networks.setdefault((chosen.block, group.tier, chosen.profile.name), []).extend(
-            _of_reference(group)
+        row = group.predicted[0].row
+        device = row.setting.profile.name
+        name = class_of(row.setting.block, row.run.convolution is not None)
+        if row.run.convolution is None:  # of kernels, the one to calibrate on is any of them
+            networks.setdefault((name, group.tier, device), []).extend(_of_reference(group))
+        logs.setdefault(name, {}).setdefault(group.tier, {}).setdefault(device, []).extend(
+            math.log(item.row.measured / item.latency) for item in group.predicted
         )
-        for item in group.predicted:
-            chosen = item.row.setting
-            tier = logs.setdefault(chosen.block, {}).setdefault(group.tier, {})
-            tier.setdefault(chosen.profile.name, []).append(
-                math.log(item.row.measured / item.latency)
-            )
     return {
         "coverage": COVERAGE,
         "unvalidated": list(UNVALIDATED),
@@ -45,7 +43,7 @@ def residuals(groups: Iterable[Group]) -> dict[str, Any]:
         "blocks": {
             block: {
                 tier: {
-                    device: _entry(found, networks[block, tier, device])
+                    device: _entry(found, networks.get((block, tier, device), ()))
                     for device, found in devices.items()
                 }
                 for tier, devices in tiers.items()

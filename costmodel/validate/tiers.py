@@ -88,7 +88,7 @@ def _one(rows: Sequence[Row]) -> Outcome:
         raise CostModelError("calibrating on one network needs a second one to score")
     chosen = rows[0].setting
     device = chosen.profile.name
-    spread = spread_of(chosen, without=device)
+    spread = spread_of(chosen, without=device, single=rows[0].run.convolution is not None)
     values = fit_networks(seen, chosen.constants(without=device), spread)
     predicted = with_intervals([(row, row.predicted(values)) for row in unseen], "one")
     plural = "s" if len(seen) > 1 else ""
@@ -124,7 +124,9 @@ def with_intervals(items: Sequence[tuple[Row, float]], tier: Choice) -> tuple[Pr
                 own[family] = middle_of(others), min(1.0, len(others) / ENOUGH)
     found = []
     for row, latency in items:
-        residual = residual_of(row.setting, TIERS[tier], without=row.setting.profile.name)
+        single = row.run.convolution is not None
+        device = row.setting.profile.name
+        residual = residual_of(row.setting, TIERS[tier], without=device, single=single)
         limits = np.log([residual.low, residual.high])
         if row.run.family in own:
             errors, weight = own[row.run.family]
