@@ -103,7 +103,8 @@ def _team(run: Features, machine: Machine) -> tuple[Array, Array]:
         return 1.0 + (machine.threads - 1) * busy, np.ones(len(run))
     # Rows, planes and the blocks of a product are shared out however few they are.
     split = np.isin(run.kind, (*_EFFICIENCY, _GRADIENTS)) | (run.rows > 0) | (run.scalars > 0)
-    shared = np.clip(np.ceil(run.elements / machine.grain), 1.0, machine.threads)
+    # In fractions of a thread, lest a larger batch that wakes one more look faster.
+    shared = np.clip(run.elements / machine.grain, 1.0, machine.threads)
     team: Array = np.where(split, float(machine.threads), shared)
     return team, machine.threads / team
 
