@@ -179,7 +179,8 @@ def _kernel_times(kernels: Sequence[Kernel], times: Times) -> list[KernelTime]:
     for i, kernel in enumerate(kernels):
         compute, memory = float(times.compute[i]), float(times.memory[i])
         overhead = float(times.overhead[i])
-        shares = {"compute": compute, "memory": memory, "overhead": overhead}
+        own = overhead if i else overhead - times.begin
+        shares = {"compute": compute, "memory": memory, "overhead": own}
         found.append(
             KernelTime(
                 ops=kernel.names,

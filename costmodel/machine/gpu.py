@@ -125,7 +125,8 @@ def evaluate(run: Features, board: Board, layout: str, constants: Mapping[str, f
     """Per kernel its own time, and how long it waits for the host."""
     busy, compute, memory, level = _times(run, board, layout, constants)
     latency = after_host(busy, _issued(run.dispatches, board, constants))
-    return Times(latency, compute, memory, latency - np.maximum(compute, memory), level)
+    begin = constants["start_us"] * board.slowness * 1e-6
+    return Times(latency, compute, memory, latency - np.maximum(compute, memory), level, begin)
 
 
 def _times(

@@ -93,10 +93,11 @@ def evaluate(
     moved = np.bincount(touched.kernel, outside, len(compute))
     traffic = moved / (bytes_per_s * constants["stream_efficiency"])
     overhead = work.dispatches * constants["dispatch_cycles"] / clock
-    if len(overhead):
-        overhead[0] += constants["submit_us"] * 1e-6
+    begin = constants["submit_us"] * 1e-6
+    overhead[:1] += begin
     level = ("dram",) * len(compute)
-    return Times(np.maximum(compute, traffic) + overhead, compute, traffic, overhead, level)
+    latency = np.maximum(compute, traffic) + overhead
+    return Times(latency, compute, traffic, overhead, level, begin)
 
 
 def _demand(kernel: Kernel) -> tuple[float, float, float, float]:

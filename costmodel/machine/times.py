@@ -17,7 +17,8 @@ class Times:
 
     ``latency`` is what each kernel adds to the run; ``compute`` and ``memory`` overlap within it;
     ``overhead`` is the part that is neither. ``level`` names the memory level that served most of
-    the bytes.
+    the bytes. ``begin`` is what the run costs before any kernel, whichever comes first: seconds of
+    the first one's overhead that are not its own.
     """
 
     latency: Array
@@ -25,6 +26,7 @@ class Times:
     memory: Array
     overhead: Array
     level: tuple[str, ...]
+    begin: float = 0.0
 
 
 #: Constants by name -> the times of one run: what does not depend on constants is worked out once.
