@@ -15,7 +15,7 @@ from costmodel.roofline import times_of
 from costmodel.setting import setting
 from costmodel.table import CostTable
 
-MAPS = 4 * 8
+MAPS = 4 * 16
 
 
 def table_of(model: nn.Module, x: torch.Tensor) -> CostTable:
@@ -23,7 +23,7 @@ def table_of(model: nn.Module, x: torch.Tensor) -> CostTable:
 
 
 def resampled(mode: str, order: torch.memory_format) -> CostTable:
-    x = torch.randn(4, 8, 7, 7).to(memory_format=order)
+    x = torch.randn(4, 16, 7, 7).to(memory_format=order)
     return table_of(nn.Upsample(scale_factor=2, mode=mode), x)
 
 
@@ -40,6 +40,68 @@ def test_maps_are_resampled_in_turn(mode: str, order: torch.memory_format, seria
     rows = resampled(mode, order).rows
     assert [k.serial for k in eager.kernels(rows, "fp16")] == [serial]
     assert [k.serial for k in compiled.kernels(rows, "fp16")] == [0]
+
+
+class Tokens(nn.Module):
+    """A class token is cut off, and the others are resampled as a map: channels innermost."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, _, channels = x.shape
+        maps = x[:, 1:].transpose(1, 2).reshape(batch, channels, 7, 7)
+        return nn.functional.interpolate(maps, scale_factor=2, mode="bilinear")
+
+
+@pytest.mark.parametrize(("channels", "serial"), [(16, 0), (8, 4 * 8)])
+def test_a_view_of_tokens_is_channels_last_from_sixteen_channels(
+    channels: int, serial: int
+) -> None:
+    launched = eager.kernels(table_of(Tokens(), torch.randn(4, 50, channels)).rows, "fp16")
+    assert [k.serial for k in launched if k.family == "interpolation"] == [serial]
+
+
+def test_short_rows_of_a_layer_norm_wait_for_their_blocks() -> None:
+    rows = table_of(nn.LayerNorm(32), torch.randn(64, 3136, 32)).rows
+    chosen = setting("rtx3090", dtype="fp16", execution="eager")
+    launched = eager.kernels(rows, "fp16")
+    assert launched[0].blocks == 64 * 3136
+    found = times_of(launched, chosen, {"row_us": 0.25, "dispatch_us": 0.0})
+    assert found.memory[0] == pytest.approx(64 * 3136 * 0.25e-6 / 82)
+    assert [k.blocks for k in compiled.kernels(rows, "fp16")] == [0]
+
+
+def test_what_a_group_norm_answers_is_copied_for_the_next_convolution() -> None:
+    layer = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    chosen = setting("rtx4090", dtype="fp16", execution="eager", layout="nhwc")
+
+    def memory(order: torch.memory_format) -> float:
+        x = torch.randn(8, 64, 256, 256).to(memory_format=order)
+        return float(times_of(eager.kernels(table_of(layer, x).rows, "fp16"), chosen).memory[0])
+
+    activation = 8 * 64 * 256 * 256 * 2
+    copy = 2 * activation / 1008e9 / chosen.constants()["strided_efficiency"]
+    longer = memory(torch.contiguous_format) - memory(torch.channels_last)
+    assert longer * chosen.constants()["stream_efficiency"] == pytest.approx(copy, rel=1e-2)
+
+
+def test_grouped_widths_that_are_no_power_of_two_fill_a_wide_tile() -> None:
+    def compute(width: int) -> float:
+        layer = nn.Conv2d(16 * width, 16 * width, 3, padding=1, groups=16, bias=False)
+        rows = table_of(layer, torch.randn(1, 16 * width, 64, 64)).rows
+        chosen = setting("rtx4090", dtype="fp16", execution="eager")
+        return float(times_of(eager.kernels(rows, "fp16"), chosen).compute[0])
+
+    assert compute(24) > 2 * compute(32)
+    assert compute(128) > compute(64) > compute(32)
+
+
+def test_a_pointwise_kernel_hides_all_of_its_arithmetic() -> None:
+    rows = table_of(nn.Sequential(nn.ReLU()), torch.randn(4096, 4096)).rows
+    chosen = setting("rtx4090", dtype="fp16", execution="eager")
+    found = times_of(
+        eager.kernels(rows, "fp16"), chosen, {"exposed": 1.0, "dispatch_us": 0.0, "start_us": 0.0}
+    )
+    assert found.memory[0] > found.compute[0] > 0
+    assert found.overhead[0] < 1.1 * chosen.constants()["launch_us"] * 1e-6
 
 
 def test_threads_that_wait_in_turn_wait_once_for_each_map() -> None:

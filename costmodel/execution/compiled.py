@@ -100,7 +100,8 @@ def _generated(kernel: Kernel) -> Kernel:
         return kernel
     rooted = kernel.family in _ROOTED and kernel.ops > 0
     roots = int(nbytes(kernel.writes) / BYTES[kernel.dtype]) if rooted else 0
-    return replace(kernel, surprises=0, serial=0, transcendentals=kernel.transcendentals + roots)
+    slow = kernel.transcendentals + roots
+    return replace(kernel, surprises=0, serial=0, blocks=0, transcendentals=slow)
 
 
 def layout(launched: Sequence[Kernel], asked: str) -> str:

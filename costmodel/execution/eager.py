@@ -19,7 +19,13 @@ from costmodel.hardware.schema import CpuEngine, Profile
 from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
 from costmodel.rules.geometry import Geometry, geometry_of
-from costmodel.rules.loops import maps_in_turn, scalars, surprises, transcendentals
+from costmodel.rules.loops import (
+    maps_in_turn,
+    rows_in_blocks,
+    scalars,
+    surprises,
+    transcendentals,
+)
 from costmodel.rules.loops import rows as rows_of
 from costmodel.table import Row
 
@@ -157,6 +163,7 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         rows=rows_of(op) if ops else 0,
         scalars=scalars(op, ops),
         serial=maps_in_turn(op),
+        blocks=rows_in_blocks(op),
         surprises=surprises(op, ops),
     )
 

@@ -32,7 +32,8 @@ class Kernel:
     ``surprises`` the branches in them that go another way than a processor guesses. ``over``: bytes
     that are written in the place of an operand of another name.
     ``inside``: cuDNN makes a pass of its own, CPU libraries do it inside the kernel before.
-    ``serial`` are steps that every thread of a GPU takes in turn, each a wait for memory.
+    ``serial`` are steps that every thread of a GPU takes in turn, each a wait for memory;
+    ``blocks`` rows that it gives a block of threads each.
     """
 
     names: tuple[str, ...]
@@ -54,6 +55,7 @@ class Kernel:
     over: int = 0
     inside: bool = False
     serial: int = 0
+    blocks: int = 0
 
     @property
     def flops(self) -> int:

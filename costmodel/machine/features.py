@@ -35,6 +35,7 @@ class Features:
     rows: Array
     scalars: Array
     serial: Array
+    blocks: Array
     surprises: Array
     fresh: Array
     written: Array
@@ -138,6 +139,7 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         rows=column([k.rows for k in kernels]),
         scalars=column([k.scalars for k in kernels]),
         serial=column([k.serial for k in kernels]),
+        blocks=column([k.blocks for k in kernels]),
         surprises=column([k.surprises for k in kernels]),
         fresh=column([fresh for fresh, _ in reuse]),
         written=column([nbytes(k.writes) for k in kernels]),

@@ -33,6 +33,9 @@ _TRAFFIC = {
 }
 
 
+_PRODUCTS = ("gemm", "conv", "depthwise", "attention", "recurrent")
+
+
 @dataclass(frozen=True)
 class Board:
     """The rates of one GPU: FLOP/s by dtype, bytes/s, bytes of L2.
@@ -132,10 +135,15 @@ def evaluate(run: Features, board: Board, layout: str, constants: Mapping[str, f
 def _times(
     run: Features, board: Board, layout: str, constants: Mapping[str, float]
 ) -> tuple[Array, Array, Array, tuple[str, ...]]:
-    """Per kernel max(compute, memory), plus what of the smaller one is not hidden, plus launch."""
+    """Per kernel max(compute, memory), plus what of the smaller one is not hidden, plus launch.
+
+    Products fetch a tile before they begin and store one at the end; a pointwise kernel has
+    enough threads in flight to hide all of its arithmetic.
+    """
     compute = compute_seconds(run, board, layout, constants)
     memory, level = memory_seconds(run, board, layout, constants)
-    busy: Array = np.maximum(compute, memory) + constants["exposed"] * np.minimum(compute, memory)
+    exposed = np.where(np.isin(run.kind, _PRODUCTS), constants["exposed"], 0.0)
+    busy: Array = np.maximum(compute, memory) + exposed * np.minimum(compute, memory)
     _convolved(run, board, constants, compute, memory, busy)
     return busy + constants["launch_us"] * 1e-6, compute, memory, level
 
@@ -198,7 +206,7 @@ def memory_seconds(
 ) -> tuple[Array, tuple[str, ...]]:
     """Seconds of traffic per kernel, and the level that serves most of it."""
     share = np.full(len(run), constants["stream_efficiency"])
-    product = np.isin(run.kind, ("gemm", "conv", "depthwise", "attention", "recurrent"))
+    product = np.isin(run.kind, _PRODUCTS)
     share[run.strided & ~product] *= constants["strided_efficiency"]
     for family, name in _TRAFFIC.items():
         share[run.family == family] *= constants[name]
@@ -211,9 +219,15 @@ def memory_seconds(
         products = (run.kind == "conv") & (np.isin(run.dtype, ("fp16", "bf16", "tf32", "int8")))
         turned = 2 * (run.read + run.written) * constants["transposed_share"]
         far = far + np.where(products & bool(board.matrix), turned, 0.0)
+    else:  # what came back channels first, as from a group norm, is copied before a convolution
+        copied = run.strided & np.isin(run.kind, ("conv", "depthwise"))
+        far = far + np.where(copied, 2 * run.read / constants["strided_efficiency"], 0.0)
     seconds = (far + near / constants["l2_speedup"]) / (board.bandwidth * share)
     # A thread for each place of a map, and the maps one after another: too few to hide a wait.
     seconds = np.maximum(seconds, run.serial * constants["serial_us"] * 1e-6)
+    # A multiprocessor holds few blocks, and a block waits for its row twice, however short it is.
+    waits = run.blocks * constants["row_us"] * 1e-6 / board.multiprocessors
+    seconds = np.maximum(seconds, waits)
     level = tuple(np.where(near > far, "l2", "dram").tolist())
     return seconds, level
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from costmodel.machine.features import Features
+from costmodel.machine.features import Features, Mask
 from costmodel.machine.times import Array
 
 #: Output tiles (rows, columns) of the vendors' matrix kernels (cuBLAS, cuDNN and CUTLASS names).
@@ -16,6 +16,8 @@ TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64
 K_STEP, MATRIX_LANES = 32, 8
 #: fp32 values of one 16-byte load.
 LOAD = 4
+#: Columns of the tiles that cuDNN's grouped kernels leave to widths that are no power of two.
+GROUPED_COLUMNS = 128
 #: Rows and columns of scores that a fused attention kernel handles at once.
 ATTENTION_TILE = 64
 
@@ -41,8 +43,10 @@ def tiled_seconds(
     lanes = np.where(narrow, MATRIX_LANES, 1)
     depth = np.ceil(run.k[rows] / taps / lanes) * lanes * taps
     rate = rate * _alignment(run.n[rows], run.k[rows] / taps, constants)
+    grouped = (run.kind[rows] == "conv") & (run.groups[rows] > 1) & narrow
+    padded = grouped & ~_power_of_two(run.n[rows])
     seconds = product_seconds(
-        run.m[rows], run.n[rows], depth, run.groups[rows], multiprocessors, rate, constants
+        run.m[rows], run.n[rows], depth, run.groups[rows], multiprocessors, rate, constants, padded
     )
     total: Array = seconds * run.steps[rows]
     return total
@@ -54,6 +58,11 @@ def _alignment(n: Array, channels: Array, constants: Mapping[str, float]) -> Arr
     return np.where(ragged, constants["unaligned_efficiency"], 1.0)
 
 
+def _power_of_two(n: Array) -> Mask:
+    found: Mask = np.log2(np.maximum(n, 1)) % 1 == 0
+    return found
+
+
 def product_seconds(
     m: Array,
     n: Array,
@@ -62,6 +71,7 @@ def product_seconds(
     multiprocessors: int,
     rate: Array,
     constants: Mapping[str, float],
+    padded: Mask | bool = False,
 ) -> Array:
     """The fastest tiling of ``groups`` products m x n x k: whole waves of tiles.
 
@@ -76,5 +86,6 @@ def product_seconds(
         waves = np.ceil(tiles / multiprocessors)
         slowed = 1 + constants["tile_reload"] * (1 / height + 1 / width) / 2
         seconds: Array = waves * 2 * depth * height * width * slowed / per_unit
-        best = np.minimum(best, seconds)
+        unfit = np.asarray(padded) & (width < GROUPED_COLUMNS)
+        best = np.minimum(best, np.where(unfit, np.inf, seconds))
     return best

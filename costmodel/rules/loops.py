@@ -87,12 +87,25 @@ def maps_in_turn(op: Op) -> int:
 
     0 where every element has its own thread. Source: ``upsample_bilinear2d_out_frame`` and its
     siblings in aten/src/ATen/native/cuda/UpSample*.cu; only the bilinear one has another kernel
-    for channels-last.
+    for channels-last, from 16 channels. The output has the order that the strides of the input
+    suggest, dense or not: a view that cuts a class token off counts.
     """
     name = op.target.partition(".")[2]
     if name not in _MAPS_IN_TURN:
         return 0
     x = op.inputs[0]
-    if name == "upsample_bilinear2d" and x.channels_last:
+    if name == "upsample_bilinear2d" and op.out.channels_last and int(x.shape[1]) >= 16:
         return 0
     return int(x.shape[0]) * int(x.shape[1])
+
+
+_BLOCK_PER_ROW = {"layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm"}
+
+
+def rows_in_blocks(op: Op) -> int:
+    """Rows that PyTorch's CUDA kernel gives a block of threads each, however short they are.
+
+    Source: ``launch_vectorized_layer_norm_kernel`` in
+    aten/src/ATen/native/cuda/layer_norm_kernel.cu. Softmax packs short rows into warps.
+    """
+    return rows(op) if op.target.partition(".")[2] in _BLOCK_PER_ROW else 0
