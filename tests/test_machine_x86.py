@@ -198,6 +198,16 @@ def test_short_products_are_bound_by_their_sums() -> None:
         assert paid / bare == pytest.approx(slower)
 
 
+@pytest.mark.parametrize(
+    ("execution", "us"), [("eager", 7.0), ("onnxruntime", 7.0), ("compiled", 0.0)]
+)
+def test_a_generated_norm_is_a_loop_and_no_call(execution: str, us: float) -> None:
+    chosen = setting("epyc-genoa", execution=execution, threads=1)
+    norm = moved(family="normalization", rows=4)
+    found = x86.timer([norm], chosen)({**FREE, "product_us": 7.0})
+    assert found.overhead[0] == pytest.approx(us * 1e-6)
+
+
 def test_what_runs_one_by_one_has_a_rate_of_its_own() -> None:
     """10^6 scalar operations at 0.5 a cycle and core, on two cores."""
     kernel = moved(family="pooling", ops=10**6, scalars=10**6)

@@ -52,6 +52,11 @@ def orders_channels_last(execution: str) -> bool:
     return bool(getattr(module_of(execution), "CHANNELS_LAST_ON_CPU", False))
 
 
+def generates_loops(execution: str) -> bool:
+    """Whether norms and pointwise ops are loops written for the network, no calls of their own."""
+    return bool(getattr(module_of(execution), "GENERATED", False))
+
+
 def grain_of(execution: str) -> float | None:
     """Elements of a loop that are worth a thread of a CPU; ``None`` where nobody looked it up."""
     return getattr(module_of(execution), "GRAIN", None)
@@ -78,6 +83,7 @@ __all__ = [
     "Kernel",
     "engine_for",
     "format_of",
+    "generates_loops",
     "grain_of",
     "kernels_of",
     "module_of",

@@ -24,6 +24,8 @@ CALLS_LIBRARIES_OF = "eager"
 #: Inductor runs every convolution on a CPU so (torch/_inductor/graph.py, ``decide_layout_opt``),
 #: and without freezing it copies weights into that order in every run.
 CHANNELS_LAST_ON_CPU = True
+#: Inductor writes its own loops for all but products.
+GENERATED = True
 #: Norms whose root and division inductor takes for every element, eager for every channel or row.
 _ROOTED = {"batch_norm", "normalization"}
 #: Families that inductor leaves to a library, or starts a kernel of their own for.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from costmodel.execution import grain_of, orders_channels_last, runs_framework
+from costmodel.execution import generates_loops, grain_of, orders_channels_last, runs_framework
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import core_rate, fastest_cores
@@ -90,4 +90,5 @@ def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:
         runs_framework(chosen.execution),
         orders_channels_last(chosen.execution),
         grain_of(chosen.execution),
+        generates_loops(chosen.execution),
     )

@@ -53,7 +53,8 @@ class Machine:
 
     ``framework``: PyTorch chooses between oneDNN and its own loops. ``channels_last``: it hands
     over maps that need no other order, and weights that it has copied into it. ``grain``: elements
-    of a loop that are worth a thread, where that is known.
+    of a loop that are worth a thread, where that is known. ``generated``: loops are written for the
+    network, none is a call of its own.
     """
 
     peak: Mapping[str, float]
@@ -66,6 +67,7 @@ class Machine:
     framework: bool
     channels_last: bool = False
     grain: float | None = None
+    generated: bool = False
 
 
 def evaluate(
@@ -80,7 +82,8 @@ def evaluate(
     library = np.isin(run.kind, _LIBRARY) & ~own
     compute = _compute_seconds(run, machine, constants, own)
     compute += _ragged_seconds(run, machine, constants, library)
-    prepared = np.isin(run.family, _PREPARED) | (np.isin(run.kind, tuple(_EFFICIENCY)) & ~library)
+    called = np.isin(run.family, _PREPARED) & (not machine.generated)
+    prepared = called | (np.isin(run.kind, tuple(_EFFICIENCY)) & ~library)
     team, idle = _team(run, machine)
     compute *= idle
     overhead = 1e-6 * (
