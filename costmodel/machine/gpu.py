@@ -145,7 +145,8 @@ def _times(
     exposed = np.where(np.isin(run.kind, _PRODUCTS), constants["exposed"], 0.0)
     busy: Array = np.maximum(compute, memory) + exposed * np.minimum(compute, memory)
     _convolved(run, board, constants, compute, memory, busy)
-    return busy + constants["launch_us"] * 1e-6, compute, memory, level
+    turned = turned_seconds(run, board, layout, constants)
+    return busy + turned + constants["launch_us"] * 1e-6, compute, memory + turned, level
 
 
 def _issued(dispatches: Array, board: Board, constants: Mapping[str, float]) -> Array:
@@ -215,13 +216,6 @@ def memory_seconds(
     held = board.l2 * constants["l2_share"]
     near = sum(size * _held(distance, held) for size, distance in run.near)
     far = run.moved - near
-    if layout == "nchw":  # matrix units want channels last: input and output are transposed
-        products = (run.kind == "conv") & (np.isin(run.dtype, ("fp16", "bf16", "tf32", "int8")))
-        turned = 2 * (run.read + run.written) * constants["transposed_share"]
-        far = far + np.where(products & bool(board.matrix), turned, 0.0)
-    else:  # what came back channels first, as from a group norm, is copied before a convolution
-        copied = run.strided & np.isin(run.kind, ("conv", "depthwise"))
-        far = far + np.where(copied, 2 * run.read / constants["strided_efficiency"], 0.0)
     seconds = (far + near / constants["l2_speedup"]) / (board.bandwidth * share)
     # A thread for each place of a map, and the maps one after another: too few to hide a wait.
     seconds = np.maximum(seconds, run.serial * constants["serial_us"] * 1e-6)
@@ -230,6 +224,26 @@ def memory_seconds(
     seconds = np.maximum(seconds, waits)
     level = tuple(np.where(near > far, "l2", "dram").tolist())
     return seconds, level
+
+
+def turned_seconds(
+    run: Features, board: Board, layout: str, constants: Mapping[str, float]
+) -> Array:
+    """Seconds of passes of their own that bring a convolution's maps into its order and back.
+
+    Matrix units want channels last. Where everything else has them so, what a group norm answered
+    channels first is copied before the next convolution.
+    """
+    if layout == "nchw":
+        turned = (run.kind == "conv") & np.isin(run.dtype, ("fp16", "bf16", "tf32", "int8"))
+        turned &= bool(board.matrix)
+        moved = 2 * (run.read + run.written) * constants["transposed_share"]
+    else:
+        turned = run.strided & np.isin(run.kind, ("conv", "depthwise"))
+        moved = 2 * run.read / constants["strided_efficiency"]
+    rate = board.bandwidth * constants["stream_efficiency"]
+    found: Array = np.where(turned, moved, 0.0) / rate
+    return found
 
 
 def _held(distance: Array, size: float) -> Array:
