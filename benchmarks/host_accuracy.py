@@ -25,6 +25,8 @@ from costmodel.validate import Group, Validation, validate
 from costmodel.validate.spread import dump, merged, residuals
 
 REPORT = Path(__file__).with_name("host.md")
+#: How the rows were taken, and what was measured beside them: the report's last part.
+NOTES = REPORT.with_name("host") / "notes.md"
 HEAD = """\
 # How near predictions come to the machine in hand
 
@@ -48,7 +50,6 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--residuals", metavar="DEVICE",
                         help="also make intervals of calibrated hosts from the errors")  # fmt: skip
-    parser.add_argument("--notes", help="a file whose text is put at the end")
     parser.add_argument("-o", "--output", default=str(REPORT))
     arguments = parser.parse_args()
     found, _ = validate(
@@ -57,8 +58,7 @@ def main() -> None:
     lines = list(report(found, arguments.profile, arguments.runs))
     if arguments.residuals:
         keep_residuals(found, arguments.residuals)
-    if arguments.notes:
-        lines += ["", Path(arguments.notes).read_text().rstrip()]
+    lines += ["", NOTES.read_text().rstrip()]
     write_atomic(arguments.output, "\n".join(lines) + "\n")
 
 

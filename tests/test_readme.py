@@ -7,6 +7,7 @@ right after a block is what that block prints, to the letter.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import re
@@ -132,3 +133,11 @@ def test_a_block_that_fails_is_seen(tmp_path):
         run("false | cat", tmp_path)
     with pytest.raises(ZeroDivisionError):
         execute(Block("python", "1 / 0", "page.md", 3), {})
+
+
+def test_readme_quotes_the_accuracy_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    quote = importlib.import_module("quote")
+    readme = (REPOSITORY / "README.md").read_text()
+    assert quote.quoted(readme, (REPOSITORY / "benchmarks" / "accuracy.md").read_text()) == readme
+    assert all(f"| {label} |" in readme for label in quote.QUOTED)
