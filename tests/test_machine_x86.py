@@ -156,6 +156,48 @@ def test_products_of_pytorch_itself_fill_vectors_with_positions() -> None:
     assert compute(7, threads=2) == pytest.approx(compute(8, threads=2) * 49 / 64)
 
 
+def grouped(groups: int, n: int, taps: tuple[int, int] = (3, 3), size: int = 28) -> Kernel:
+    """As many output channels a group as input channels, or one where it is depthwise."""
+    kind, channels = ("depthwise", 1) if n == 2 else ("conv", n)
+    k = channels * taps[0] * taps[1]
+    geometry = Geometry(kind, groups, size * size, n, k, taps, (1, 1), spatial=(size, size))
+    return moved(
+        4 * groups * n * size * size, geometry=geometry, macs=groups * size * size * n * k,
+        unit="matrix", family="grouped",
+    )  # fmt: skip
+
+
+def test_groups_of_no_whole_vectors_are_unfolded_into_products() -> None:
+    """Sums of 6 channels fill a tile of 8 columns, after each of 54 values was copied; 8 channels
+    a group go through the kernel for groups."""
+    chosen = setting("epyc-genoa", execution="eager", threads=1)
+    clock = fastest_cores(chosen.profile.engines["cpu"], 1)[0].clock_ghz * 1e9
+    at = {**FREE, "matrix_efficiency": 0.8, "grouped_efficiency": 0.5, "ragged_cycles": 2.0}
+    positions, vectors = 28 * 28, 28 * 28  # 49 whole vectors of 16
+    for kernel, flops, share, copied in (
+        (grouped(16, 6), 2 * 16 * vectors * 54 * 8, 0.8, 16 * positions * 54),
+        (grouped(16, 8), 2 * 16 * positions * 72 * 16, 0.5, 0),
+        (grouped(64, 2), 2 * 64 * vectors * 9 * 8, 0.8, 64 * positions * 9),  # two of each channel
+    ):
+        found = x86.timer([kernel], chosen)(at).compute[0]
+        assert found == pytest.approx(flops / (share * 32 * clock) + 2.0 * copied / clock)
+
+
+def test_groups_of_one_tap_are_products_that_are_issued_and_joined_one_by_one() -> None:
+    """On one thread PyTorch multiplies 1x1 convolutions itself, group by group."""
+    alone, joined = grouped(1, 240, (1, 1), 14), grouped(3, 80, (1, 1), 14)
+    assert overhead(joined, 1, issue_us=2.0) == pytest.approx(3 * overhead(alone, 1, issue_us=2.0))
+    assert overhead(joined, 2, issue_us=2.0) == overhead(alone, 2, issue_us=2.0)
+    chosen = setting("epyc-genoa", execution="eager", threads=1)
+    clock = fastest_cores(chosen.profile.engines["cpu"], 1)[0].clock_ghz * 1e9
+    one, three = (
+        x86.timer([kernel], chosen)({**FREE, "l2_bytes_per_cycle": 2.0}).memory[0]
+        for kernel in (alone, joined)
+    )
+    outputs = 4 * 240 * 14 * 14
+    assert three - one == pytest.approx(2 * outputs / (2.0 * clock))  # read and stored once more
+
+
 def test_wrong_guesses_cost_a_pipeline() -> None:
     kernel = moved(family="pooling", surprises=10**6)
     for execution, cycles in (("eager", 18.0), ("onnxruntime", 0.0)):

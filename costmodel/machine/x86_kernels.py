@@ -2,9 +2,10 @@
 
 A product runs at a share of the vector peak, its output channels padded to whole vectors. PyTorch
 hands convolutions to oneDNN, which first puts inputs and weights into its blocked order, but
-multiplies small ones and, on one thread, 1x1 ones itself (``ConvParams::use_mkldnn`` in
-aten/src/ATen/native/Convolution.cpp). Weights come from main memory on every run unless all of them
-fit in the caches; activations stay in the caches while their reuse distance allows it.
+multiplies small ones and, on one thread, 1x1 ones itself, group by group
+(``ConvParams::use_mkldnn`` in aten/src/ATen/native/Convolution.cpp). Weights come from main memory
+on every run unless all of them fit in the caches; activations stay in the caches while their reuse
+distance allows it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costmodel.machine.caches import Levels, Touches
 from costmodel.machine.features import Features, Mask
@@ -38,6 +40,12 @@ _SMALL = 20480
 #: Cycles until a core runs again after a wrong guess: the length of its pipeline (Fog, "The
 #: microarchitecture of Intel, AMD and VIA CPUs": 16 to 20 for Skylake, 13 to 18 for Zen).
 _WRONG_GUESS = 18
+#: oneDNN's generated kernels take groups of whole vectors of this many channels, or of one vector
+#: where that is shorter; it unfolds the others (``init_conf`` in
+#: src/cpu/x64/jit_avx512_common_conv_kernel.cpp and jit_avx2_conv_kernel.cpp).
+_QUARTER = 4
+#: Columns of a tile of its matrix product (``UNROLL_N`` in src/cpu/x64/gemm/f32).
+_COLUMNS = 8
 #: Kernels of oneDNN; the gradients of a convolution are products without extents of their own.
 _GRADIENTS = "matrix"
 _LIBRARY = ("conv", "depthwise", _GRADIENTS)
@@ -80,20 +88,21 @@ def evaluate(
     """
     own = _own_loops(run, machine)
     library = np.isin(run.kind, _LIBRARY) & ~own
-    compute = _compute_seconds(run, machine, constants, own)
-    compute += _ragged_seconds(run, machine, constants, library)
+    unfolded = _unfolded(run, machine, library)
+    compute = _compute_seconds(run, machine, constants, own, unfolded)
+    compute += _copied_seconds(run, machine, constants, library, unfolded)
     called = np.isin(run.family, _PREPARED) & (not machine.generated)
     prepared = called | (np.isin(run.kind, tuple(_EFFICIENCY)) & ~library)
     team, idle = _team(run, machine)
     compute *= idle
     overhead = 1e-6 * (
-        constants["issue_us"]
+        constants["issue_us"] * np.where(own, run.groups, 1.0)
         + constants["product_us"] * prepared
         + constants["convolution_us"] * library
         + constants["fork_us"] * (team - 1.0)
     )
     sizes = footprint_of(run) if footprint is None else footprint
-    touched = _traffic(run, library, machine, constants, sizes, idle)
+    touched = _traffic(run, library & ~unfolded, own, machine, constants, sizes, idle)
     levels = _levels(machine, constants)
     near, hidden = np.zeros(len(run)), 1.0 - constants["exposed"]
     return Parts(compute, overhead, near, touched, levels, hidden).without(run.inside)
@@ -119,12 +128,28 @@ def _own_loops(run: Features, machine: Machine) -> Mask:
     elements = run.groups * run.k / run.taps * run.m * run.stride**2
     small = (elements <= _SMALL) & (run.groups == 1) & (run.window <= 3)
     small |= (run.taps == 1) & (run.stride == 1) & (machine.threads == 1)
-    found: Mask = (run.kind == "conv") & small
+    found: Mask = np.isin(run.kind, ("conv", "depthwise")) & small
+    return found
+
+
+def _unfolded(run: Features, machine: Machine, library: Mask) -> Mask:
+    """Grouped convolutions that oneDNN turns into products: a group holds no whole vectors."""
+    if not machine.framework or machine.channels_last:
+        return np.zeros(len(run), dtype=bool)
+    whole = min(_QUARTER, machine.lanes) if machine.lanes > 8 else machine.lanes
+    ragged = (run.n % whole > 0) | (run.k / run.taps % whole > 0)
+    found: Mask = library & (run.groups > 1) & (_forms(run) == "conv") & ragged
+    return found
+
+
+def _forms(run: Features) -> NDArray[np.str_]:
+    """The kind of kernel: a depthwise one makes one channel of each."""
+    found: NDArray[np.str_] = np.where((run.kind == "depthwise") & (run.n > 1), "conv", run.kind)
     return found
 
 
 def _compute_seconds(
-    run: Features, machine: Machine, constants: Mapping[str, float], own: Mask
+    run: Features, machine: Machine, constants: Mapping[str, float], own: Mask, unfolded: Mask
 ) -> Array:
     rate = np.array([machine.peak[d] for d in run.dtype])
     cycles = machine.clock * machine.threads
@@ -137,21 +162,26 @@ def _compute_seconds(
         seconds += run.surprises * _WRONG_GUESS / cycles
     seconds += run.rows * constants["row_ns"] * 1e-9 / machine.threads
     padded = run.groups * run.m * _padded(run.n, machine) * run.k * run.steps
-    # A product of PyTorch's own has the positions of a map, channels first, along its vectors.
-    along = np.where(own & ~machine.channels_last, np.maximum(run.positions, 1.0), 0.0)
+    # A product of an unfolded map, channels first, has its positions along the vectors.
+    direct = (own & ~np.array(machine.channels_last)) | unfolded
+    along = np.where(direct, np.maximum(run.positions, 1.0), 0.0)
     whole_maps = run.macs * _padded(along, machine) / np.maximum(along, 1.0)
+    columns = np.maximum(run.n, 1.0)
+    whole_maps[unfolded] *= (np.ceil(columns / _COLUMNS) * _COLUMNS / columns)[unfolded]
     padded = np.where(along > 0, whole_maps, padded)
     # The sums of a tile are loaded and stored once, however few products each has.
     tiled = 1.0 + constants["fill_depth"] / np.maximum(run.k, 1.0)
+    forms = _forms(run)
     for kind, name in _EFFICIENCY.items():
-        rows = run.kind == kind
+        rows = forms == kind
         whole = padded if kind in ("gemm", "conv", "recurrent") else run.macs
         if kind == "depthwise":
             whole = run.macs * _padded(run.groups, machine) / run.groups
         share = np.full(len(run), constants[name])
         if kind == "conv":
             share[run.groups > 1] = constants["grouped_efficiency"]
-            share[own] = (constants["matrix_efficiency"] / tiled)[own]
+            plain = own | unfolded
+            share[plain] = (constants["matrix_efficiency"] / tiled)[plain]
         if kind == "gemm":
             share = share / tiled
         # An epilogue's operations run in registers, at full width.
@@ -170,12 +200,18 @@ def _compute_seconds(
     return seconds
 
 
-def _ragged_seconds(
-    run: Features, machine: Machine, constants: Mapping[str, float], library: Mask
+def _copied_seconds(
+    run: Features,
+    machine: Machine,
+    constants: Mapping[str, float],
+    library: Mask,
+    unfolded: Mask,
 ) -> Array:
-    """Where channels do not fill the blocks of oneDNN's order, it copies element by element."""
+    """Where channels do not fill the blocks of oneDNN's order, it copies element by element, and
+    so it unfolds maps."""
     ragged = library & (run.groups * run.n % machine.lanes > 0) & ~np.array(machine.channels_last)
-    copied = (run.read - run.fresh + run.written) / 4 * ragged
+    copied = (run.read - run.fresh + run.written) / 4 * (ragged & ~unfolded)
+    copied += run.groups * run.m * run.k * unfolded
     found: Array = copied * constants["ragged_cycles"] / (machine.clock * machine.threads)
     return found
 
@@ -202,6 +238,7 @@ def _relaid(run: Features, machine: Machine, library: Mask) -> Mask:
 def _traffic(
     run: Features,
     library: Mask,
+    own: Mask,
     machine: Machine,
     constants: Mapping[str, float],
     footprint: Sizes,
@@ -215,6 +252,8 @@ def _traffic(
     # what was freed about two tensors ago.
     written, relaid = run.written - run.in_place, run.fresh * _relaid(run, machine, library)
     further, as_far = 1.0 + copied, np.ones(len(run))
+    # What the groups of a product of PyTorch's own write is put together afterwards.
+    joined = written * (own & (run.groups > 1))
     accesses = [
         (run.fresh, np.full(len(run), np.inf), as_far, False),
         (run.fresh * repacked, run.fresh, as_far, False),
@@ -222,6 +261,8 @@ def _traffic(
         (relaid, 2 * run.fresh, as_far, False),
         *((size, distance, further, False) for size, distance in run.near),
         (written, 2 * run.written, as_far, True),
+        (joined, run.written, as_far, False),
+        (joined, 2 * run.written, as_far, True),
         ((run.read - run.fresh + run.written) * copied, run.read + run.written, further, False),
     ]
     sizes, since, stretch = (np.concatenate([access[i] for access in accesses]) for i in range(3))
