@@ -4,6 +4,11 @@ A network is measured twice, at another batch or with other threads. The predict
 time that each resource takes changes: products, bytes, and the cost of issuing a kernel, which
 hardly does. An op agrees if its measured time changed more like that of its own bound than like
 that of any other.
+
+The parts of a time add up, so it changes by the mean of the factors of its parts, weighted by their
+shares: it is nearer, by difference and not by ratio, to the factor of the part that has more than
+half. An op tries its bound, therefore, if the resources that change like it are foretold more than
+half of its time.
 """
 
 from __future__ import annotations
@@ -21,13 +26,16 @@ from costmodel.validate.measured import Network, network_of
 
 #: Two resources tell something from each other if their times change by factors this far apart.
 APART = 1.5
+#: Share of an op's predicted time beyond which its change is that of the resources that have it.
+_MOST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One op of two runs. Times of the second over the first: measured, and by resource.
 
-    ``before_s`` is its measured time in the first run.
+    ``before_s`` is its measured time in the first run, ``shares`` what each resource takes of the
+    predicted one.
     """
 
     name: str
@@ -36,6 +44,7 @@ class Case:
     before_s: float
     measured: float
     expected: Mapping[str, float]
+    shares: Mapping[str, float]
 
     @property
     def rivals(self) -> tuple[float, ...]:
@@ -45,15 +54,21 @@ class Case:
         return tuple(r for r in self.expected.values() if abs(math.log(r / own)) >= least)
 
     @property
+    def tries(self) -> bool:
+        """Whether the bound, and what changes like it, has rivals and most of the time."""
+        alike = sum(self.shares[name] for name, r in self.expected.items() if r not in self.rivals)
+        return bool(self.rivals) and alike > _MOST
+
+    @property
     def agrees(self) -> bool:
         """Whether no rival foretells the measured change better than the bound does."""
-        off = abs(math.log(self.measured / self.expected[self.bound]))
-        return all(off <= abs(math.log(self.measured / rival)) for rival in self.rivals)
+        off = abs(self.measured - self.expected[self.bound])
+        return all(off <= abs(self.measured - rival) for rival in self.rivals)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The cases that the experiment could decide; ops whose resources all change alike are not."""
+    """The cases that the experiment tries."""
 
     cases: tuple[Case, ...]
 
@@ -84,7 +99,7 @@ def experiment(before: Job, after: Job, hw: str, say: Say = lambda _: None) -> T
             networks.append(network_of(job, hw, worker, say))
         if networks[-1].ops is None:
             raise CostModelError(f"{label(job)}: its ops cannot be timed; use eager on the CPU")
-    return Trial(tuple(case for case in cases(*networks) if case.rivals))
+    return Trial(tuple(case for case in cases(*networks) if case.tries))
 
 
 def cases(before: Network, after: Network) -> list[Case]:
@@ -108,8 +123,12 @@ def cases(before: Network, after: Network) -> list[Case]:
             if time > 0 and second[row.name][resource] > 0
         }
         if row.bound in expected and min(measured) > 0:
+            total = sum(first[row.name].values())
+            shares = {resource: time / total for resource, time in first[row.name].items()}
             ratio = measured[1] / measured[0]
-            found.append(Case(row.name, row.family, row.bound, measured[0], ratio, expected))
+            found.append(
+                Case(row.name, row.family, row.bound, measured[0], ratio, expected, shares)
+            )
     return found
 
 
