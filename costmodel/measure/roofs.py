@@ -109,13 +109,13 @@ def levels(engine: CpuEngine, threads: int) -> list[tuple[Level, float]]:
 
 
 def working_sets(engine: CpuEngine, threads: int) -> list[float]:
-    """KB: two sizes inside each cache, and one beyond the last, 128 MB to 1 GB."""
+    """KB: two sizes inside each cache, and one beyond the last, 128 MB to 4 GB."""
     sizes: list[float] = []
     last = 0.0
     for _, kb in levels(engine, threads)[:-1]:
         sizes += [max(1.5 * last, kb / 4), kb * _INSIDE]
         last = kb
-    return sorted({*sizes, min(max(last * 1.1 * _OUTSIDE, 2.0**17), 2.0**20)})
+    return sorted({*sizes, min(max(last * 1.1 * _OUTSIDE, 2.0**17), 2.0**22)})
 
 
 def _products(engine: CpuEngine) -> Iterator[_Benchmark]:
