@@ -32,7 +32,7 @@ from costmodel.measure.calibrate import prepared
 from costmodel.measure.job import Job, describe
 from costmodel.measure.runtimes import Prepared, prepare
 from costmodel.measure.timing import wall_clock
-from costmodel.measure.weights import materialise
+from costmodel.measure.weights import flush_denormals, materialise
 
 FOLDER = Path(__file__).with_name("host")
 #: Seconds of a call for which it does not matter what ran before.
@@ -56,6 +56,7 @@ def main() -> None:
     asked = parser.parse_args()
     os.environ |= dict.fromkeys(REMEMBERED, "1000000")  # read once, when PyTorch computes first
     keep_freed_memory()
+    flush_denormals()
     if asked.runtime == "compiled":
         _keep_compiled()
     with ExitStack() as stack:

@@ -15,6 +15,7 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["COLUMNS"] = "80"
+os.environ["COSTMODEL_HOST"] = "/no/calibration/of/this/machine.yaml"
 for name in ("FORCE_COLOR", "PYTHONUNBUFFERED"):  # either changes what a subprocess writes
     os.environ.pop(name, None)
 

@@ -18,7 +18,7 @@ FREE = {
     name: {"us": 0.0, "ns": 0.0}.get(constant.unit, constant.value)
     for name, constant in constants_of("x86/eager").items()
 } | {
-    "exposed": 0.0, "reorder_passes": 0.0, "ragged_cycles": 0.0, "repack_passes": 0.0,
+    "exposed": 0.0, "reorder_passes": 0.0, "ragged_cycles": 0.0, "repack_cycles": 0.0,
     "fill_depth": 0.0,
 }  # fmt: skip
 
@@ -181,6 +181,31 @@ def test_groups_of_no_whole_vectors_are_unfolded_into_products() -> None:
     ):
         found = x86.timer([kernel], chosen)(at).compute[0]
         assert found == pytest.approx(flops / (share * 32 * clock) + 2.0 * copied / clock)
+
+
+def test_weights_are_packed_one_by_one_in_every_run() -> None:
+    """64 x 64 x 9 weights at 2 cycles each; a convolution that PyTorch multiplies itself packs
+    nothing."""
+    chosen = setting("epyc-genoa", execution="eager", threads=1)
+    clock = fastest_cores(chosen.profile.engines["cpu"], 1)[0].clock_ghz * 1e9
+    for size, weights in ((56, 64 * 64 * 9), (14, 0)):
+        bare, packed = (
+            x86.timer([convolution((3, 3), size)], chosen)({**FREE, "repack_cycles": cycles})
+            for cycles in (0.0, 2.0)
+        )
+        assert packed.compute[0] - bare.compute[0] == pytest.approx(2.0 * weights / clock)
+
+
+def test_small_convolutions_of_a_batch_are_products_one_by_one() -> None:
+    """Eight images of 64 channels at 7x7: eight calls, as the 8 groups of one image are."""
+    one = convolution((1, 1), 7)
+    assert one.geometry is not None
+    eight = replace(one, geometry=replace(one.geometry, m=8 * 49))
+    assert overhead(eight, 1, issue_us=2.0) == pytest.approx(8 * overhead(one, 1, issue_us=2.0))
+    library = convolution((5, 5), 56)
+    assert library.geometry is not None
+    batch = replace(library, geometry=replace(library.geometry, m=8 * 56 * 56))
+    assert overhead(batch, 1, issue_us=2.0) == overhead(library, 1, issue_us=2.0)
 
 
 def test_groups_of_one_tap_are_products_that_are_issued_and_joined_one_by_one() -> None:

@@ -87,6 +87,19 @@ def test_random_weights_keep_the_signal_away_from_zero_and_infinity():
     assert 1e-6 < out.abs().max() < 1e12
 
 
+def test_a_measuring_thread_takes_denormal_numbers_for_zero():
+    script = """
+import torch
+from costmodel.measure.weights import materialise
+tiny = torch.full((4,), 1e-38)
+print((tiny * 0.1).count_nonzero().item())
+materialise("torch.nn:Linear(2, 2)", ["1x2"])
+print((tiny * 0.1).count_nonzero().item())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["4", "0"], done.stderr
+
+
 def test_random_weights_are_the_same_every_time_and_replace_missing_ones(tmp_path):
     file = tmp_path / "net.py"
     file.write_text(

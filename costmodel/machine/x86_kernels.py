@@ -2,7 +2,7 @@
 
 A product runs at a share of the vector peak, its output channels padded to whole vectors. PyTorch
 hands convolutions to oneDNN, which first puts inputs and weights into its blocked order, but
-multiplies small ones and, on one thread, 1x1 ones itself, group by group
+multiplies small ones and, on one thread, 1x1 ones itself, image by image and group by group
 (``ConvParams::use_mkldnn`` in aten/src/ATen/native/Convolution.cpp). Weights come from main memory
 on every run unless all of them fit in the caches; activations stay in the caches while their reuse
 distance allows it.
@@ -96,7 +96,7 @@ def evaluate(
     team, idle = _team(run, machine)
     compute *= idle
     overhead = 1e-6 * (
-        constants["issue_us"] * np.where(own, run.groups, 1.0)
+        constants["issue_us"] * np.where(own, _products_of(run), 1.0)
         + constants["product_us"] * prepared
         + constants["convolution_us"] * library
         + constants["fork_us"] * (team - 1.0)
@@ -129,6 +129,12 @@ def _own_loops(run: Features, machine: Machine) -> Mask:
     small = (elements <= _SMALL) & (run.groups == 1) & (run.window <= 3)
     small |= (run.taps == 1) & (run.stride == 1) & (machine.threads == 1)
     found: Mask = np.isin(run.kind, ("conv", "depthwise")) & small
+    return found
+
+
+def _products_of(run: Features) -> Array:
+    """The products that PyTorch makes of a convolution: one for each image and group."""
+    found: Array = run.groups * np.maximum(run.m / np.maximum(run.positions, 1.0), 1.0)
     return found
 
 
@@ -207,12 +213,14 @@ def _copied_seconds(
     library: Mask,
     unfolded: Mask,
 ) -> Array:
-    """Where channels do not fill the blocks of oneDNN's order, it copies element by element, and
-    so it unfolds maps."""
+    """What oneDNN copies element by element: weights into the blocks of its order, maps where
+    channels do not fill those, and maps that it unfolds."""
+    cycles = run.groups * run.n * run.k * (library & ~unfolded) * constants["repack_cycles"]
     ragged = library & (run.groups * run.n % machine.lanes > 0) & ~np.array(machine.channels_last)
     copied = (run.read - run.fresh + run.written) / 4 * (ragged & ~unfolded)
     copied += run.groups * run.m * run.k * unfolded
-    found: Array = copied * constants["ragged_cycles"] / (machine.clock * machine.threads)
+    cycles += copied * constants["ragged_cycles"]
+    found: Array = cycles / (machine.clock * machine.threads)
     return found
 
 
@@ -228,10 +236,11 @@ def footprint_of(run: Features) -> tuple[float, float]:
     return float(run.fresh.sum()), 2 * float(run.written.max(initial=0.0))
 
 
-def _relaid(run: Features, machine: Machine, library: Mask) -> Mask:
-    """Convolutions whose weights are copied first: those of one tap, or of one channel a group,
-    are the same in both orders."""
-    found: Mask = library & (run.window > 1) & (run.k > run.taps) & machine.channels_last
+def _relaid(run: Features, machine: Machine, library: Mask) -> Array:
+    """Bytes of weights that are copied first: those of one tap, or of one channel a group, are the
+    same in both orders."""
+    turned = library & (run.window > 1) & (run.k > run.taps) & machine.channels_last
+    found: Array = np.minimum(run.fresh, 4 * run.groups * run.n * run.k) * turned
     return found
 
 
@@ -247,18 +256,16 @@ def _traffic(
     """Every access; what the library copies into its own order counts as further ones."""
     blocked = library & ~np.array(machine.channels_last)
     copied = np.where(blocked, constants["reorder_passes"], 0.0)
-    repacked = np.where(library, constants["repack_passes"], 0.0)
     # Copies in another order push operands out of the caches; what is written took the place of
     # what was freed about two tensors ago.
-    written, relaid = run.written - run.in_place, run.fresh * _relaid(run, machine, library)
+    written, relaid = run.written - run.in_place, _relaid(run, machine, library)
     further, as_far = 1.0 + copied, np.ones(len(run))
     # What the groups of a product of PyTorch's own write is put together afterwards.
     joined = written * (own & (run.groups > 1))
     accesses = [
         (run.fresh, np.full(len(run), np.inf), as_far, False),
-        (run.fresh * repacked, run.fresh, as_far, False),
-        (relaid, 2 * run.fresh, as_far, True),
-        (relaid, 2 * run.fresh, as_far, False),
+        (relaid, 2 * relaid, as_far, True),
+        (relaid, 2 * relaid, as_far, False),
         *((size, distance, further, False) for size, distance in run.near),
         (written, 2 * run.written, as_far, True),
         (joined, run.written, as_far, False),

@@ -85,8 +85,10 @@ def timed(
     """Every microbenchmark that fits into ``seconds``; those that the runtime refuses left out."""
     from costmodel.measure.allocator import keep_freed_memory
     from costmodel.measure.timing import wall_clock
+    from costmodel.measure.weights import flush_denormals
 
     keep_freed_memory()
+    flush_denormals()
     end = time.monotonic() + seconds
     with ExitStack() as stack:
         ready = prepared(runtime, threads, end, stack, advance)
@@ -137,10 +139,11 @@ def prepared(
 
 def fitted(profile: Profile, runtime: str, points: Sequence[Timed]) -> dict[str, float]:
     """The constants under which the machine model comes nearest to the microbenchmarks."""
-    from costmodel.validate.fit import fit_all
+    from costmodel.validate.fit import fit_all, seconds_of
 
     rows = rows_of(profile, runtime, points)
-    return fit_all(rows, values_of(rows[0].setting.block), most=len(rows))
+    start = values_of(rows[0].setting.block)
+    return fit_all(rows, start, most=len(rows), seconds=seconds_of(rows))
 
 
 def rows_of(profile: Profile, runtime: str, points: Sequence[Timed]) -> list[Row]:

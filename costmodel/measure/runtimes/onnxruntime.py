@@ -36,6 +36,8 @@ def prepare(model: nn.Module, inputs: tuple[Tensor, ...], how: How) -> Iterator[
     options.intra_op_num_threads = how.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # As `costmodel.measure.weights.flush_denormals`; ncnn does so unless told otherwise.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     with tempfile.TemporaryDirectory(prefix="costmodel-") as folder:
         path = Path(folder) / "model.onnx"
         torch.onnx.export(model, inputs, path, dynamo=True, verbose=False)
