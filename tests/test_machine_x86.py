@@ -196,6 +196,20 @@ def test_weights_are_packed_one_by_one_in_every_run() -> None:
         assert packed.compute[0] - bare.compute[0] == pytest.approx(2.0 * weights / clock)
 
 
+def test_threads_that_share_rows_all_read_the_other_factor() -> None:
+    """2048 x 512 weights from the third level, by one thread more; not where there is one row."""
+    for rows, again in ((196, 1), (1, 0)):
+        geometry = Geometry("gemm", 1, rows, 512, 2048)
+        kernel = moved(
+            4, macs=rows * 512 * 2048, unit="matrix", family="matmul", geometry=geometry,
+        )  # fmt: skip
+        chosen = setting("epyc-genoa", execution="eager", threads=2)
+        clock = fastest_cores(chosen.profile.engines["cpu"], 2)[0].clock_ghz * 1e9
+        found = x86.timer([kernel], chosen)({**FREE, "l3_bytes_per_cycle": 8.0}).memory[0]
+        expected = again * 4 * 512 * 2048 / (8.0 * clock * 2)
+        assert found == pytest.approx(expected, abs=1e-8)
+
+
 def test_small_convolutions_of_a_batch_are_products_one_by_one() -> None:
     """Eight images of 64 channels at 7x7: eight calls, as the 8 groups of one image are."""
     one = convolution((1, 1), 7)
@@ -233,8 +247,9 @@ def test_wrong_guesses_cost_a_pipeline() -> None:
 
 
 def test_compiled_convolutions_copy_windows_of_weights_and_no_maps() -> None:
-    """Channels-last: 3x3 weights are written and read once more; 1x1 ones are in order already."""
-    for taps, times in (((3, 3), 4.0), ((1, 1), 1.0)):
+    """Weights are read, written into blocks (fetched, and moved back) and read again; before that
+    3x3 ones are put in channels-last order, which 1x1 ones have already."""
+    for taps, times in (((3, 3), 7.0), ((1, 1), 4.0)):
         count = taps[0] * taps[1]
         geometry = Geometry("conv", 1, 49, 2048, 2048 * count, taps, (1, 1), spatial=(7, 7))
         weights = 4 * 2048 * 2048 * count

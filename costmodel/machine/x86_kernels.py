@@ -104,7 +104,7 @@ def evaluate(
     sizes = footprint_of(run) if footprint is None else footprint
     touched = _traffic(run, library & ~unfolded, own, machine, constants, sizes, idle)
     levels = _levels(machine, constants)
-    near, hidden = np.zeros(len(run)), 1.0 - constants["exposed"]
+    near, hidden = _shared_seconds(run, machine, levels), 1.0 - constants["exposed"]
     return Parts(compute, overhead, near, touched, levels, hidden).without(run.inside)
 
 
@@ -237,10 +237,12 @@ def footprint_of(run: Features) -> tuple[float, float]:
 
 
 def _relaid(run: Features, machine: Machine, library: Mask) -> Array:
-    """Bytes of weights that are copied first: those of one tap, or of one channel a group, are the
-    same in both orders."""
-    turned = library & (run.window > 1) & (run.k > run.taps) & machine.channels_last
-    found: Array = np.minimum(run.fresh, 4 * run.groups * run.n * run.k) * turned
+    """Bytes of weights that PyTorch copies before they are used: into oneDNN's blocks, and into
+    channels-last order before that. Those of one tap, or of one channel a group, are the same in
+    that order as in the other. Runtimes have packed their weights before the first run."""
+    turned = (run.window > 1) & (run.k > run.taps) & machine.channels_last
+    weights = np.minimum(run.fresh, 4 * run.groups * run.n * run.k)
+    found: Array = weights * (library & machine.framework) * (1.0 + turned)
     return found
 
 
@@ -289,6 +291,16 @@ def _traffic(
         returned=returned.astype(float),
         left=run.left,
     )
+
+
+def _shared_seconds(run: Features, machine: Machine, levels: Levels) -> Array:
+    """Libraries share the rows of a matrix product out among threads: each reads all of the other
+    factor, which one of them brings and the rest find in the third level. A single row is shared
+    out by columns."""
+    rows = np.isin(run.kind, ("gemm", "recurrent")) & (run.m > 1)
+    factor = 4 * run.groups * run.n * run.k * run.steps * rows
+    found: Array = factor * (machine.threads - 1) / levels.rates[1]
+    return found
 
 
 def _by_access(sizes: Array | float, times: int) -> Array | float:
