@@ -1,12 +1,14 @@
-"""Score a calibrated host on networks that were measured on it, and write ``host.md``.
+"""Score calibrated hosts on networks that were measured on them, and write ``host.md``.
 
-    costmodel hw calibrate -o benchmarks/host/HOST.yaml
-    python benchmarks/host_rounds.py eager --threads 1 --batch 1 8
-    python benchmarks/host_accuracy.py benchmarks/host/HOST.yaml benchmarks/host/runs*.csv
+    costmodel hw calibrate -o benchmarks/host/HOST/profile.yaml
+    python benchmarks/host_rounds.py eager --threads 1 --batch 1 8 -o benchmarks/host/HOST
+    python benchmarks/host_fit.py benchmarks/host/HOST eager
+    python benchmarks/host_accuracy.py benchmarks/host/HOST ...
 
-No network shaped the constants of the profile. Beside the errors stands how far the measurements
-themselves spread (10th to 90th percentile, as a share of the median): no prediction can be nearer
-than that.
+A folder holds a machine: its profile, the runs measured on it, its microbenchmarks, and what else
+there is to say of them (``notes.md``). No network shaped the constants of the profile. Beside the
+errors stands how far the measurements themselves spread (10th to 90th percentile, as a share of the
+median): no prediction can be nearer than that.
 """
 
 from __future__ import annotations
@@ -25,18 +27,21 @@ from costmodel.validate import Group, Validation, validate
 from costmodel.validate.spread import dump, merged, residuals
 
 REPORT = Path(__file__).with_name("host.md")
-#: How the rows were taken, and what was measured beside them: the report's last part.
-NOTES = REPORT.with_name("host") / "notes.md"
+PROFILE, NOTES = "profile.yaml", "notes.md"
 HEAD = """\
 # How near predictions come to the machine in hand
 
-Written by `benchmarks/host_accuracy.py`. The profile is `{profile}` ({title}), calibrated by
-microbenchmarks alone on {date} (`microbenchmarks.csv`): no network was measured for its constants.
-Rows are networks of `{runs}`, medians of at least seven runs.
+Written by `benchmarks/host_accuracy.py`. Profiles are calibrated by microbenchmarks alone: no
+network was measured for their constants. Rows are networks, medians of at least seven runs.
 
 - **zero-shot**: microbenchmarks only. **one network**: constants fitted on one network, the
   others scored.
 - **spread**: mean over the rows of (90th − 10th percentile) / median of the measurement itself.
+"""
+MACHINE = """\
+## {name}: {title}
+
+Calibrated on {date}; profile, microbenchmarks and runs are in `benchmarks/host/{name}`.
 
 | execution | threads | batch | rows | zero-shot | median | bias | one network | spread |
 |---|---:|---:|---:|---:|---:|---:|---:|---:|"""
@@ -45,29 +50,28 @@ Rows are networks of `{runs}`, medians of at least seven runs.
 def main() -> None:
     """Read the arguments, score, write the report."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("profile")
-    parser.add_argument("runs", nargs="+")
+    parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--residuals", metavar="DEVICE",
+    parser.add_argument("--residuals", action="store_true",
                         help="also make intervals of calibrated hosts from the errors")  # fmt: skip
     parser.add_argument("-o", "--output", default=str(REPORT))
     arguments = parser.parse_args()
-    found, _ = validate(
-        arguments.runs, tiers=("none", "one"), hw=arguments.profile, jobs=arguments.jobs
-    )
-    lines = list(report(found, arguments.profile, arguments.runs))
-    if arguments.residuals:
-        keep_residuals(found, arguments.residuals)
-    lines += ["", NOTES.read_text().rstrip()]
-    write_atomic(arguments.output, "\n".join(lines) + "\n")
+    lines = [HEAD]
+    for folder in arguments.folders:
+        profile, runs = folder / PROFILE, sorted(map(str, folder.glob("*-threads-*.csv")))
+        found, _ = validate(runs, tiers=("none", "one"), hw=str(profile), jobs=arguments.jobs)
+        lines += [*report(found, profile, runs), "", (folder / NOTES).read_text()]
+        if arguments.residuals:
+            keep_residuals(found, folder.name.removesuffix("-vm"))
+            intervals.document.cache_clear()
+    write_atomic(arguments.output, "\n".join(lines).rstrip() + "\n")
 
 
 def keep_residuals(found: Validation, device: str) -> None:
-    """Put the zero-shot errors into ``residuals.yaml`` under the tier ``microbenchmarks``."""
+    """Put the errors into ``residuals.yaml``: the zero-shot ones under ``microbenchmarks``."""
     document = residuals(
-        replace(group, tier="microbenchmarks")
+        replace(group, tier="microbenchmarks") if group.tier == "datasheet" else group
         for group in found.groups
-        if group.tier == "datasheet"
     )
     for tiers in document["blocks"].values():
         for tier, devices in tiers.items():
@@ -78,27 +82,26 @@ def keep_residuals(found: Validation, device: str) -> None:
     write_atomic(intervals.FILE, dump(merged(document, known)))
 
 
-def report(found: Validation, profile: str, runs: Sequence[str]) -> Iterator[str]:
-    """The lines of ``host.md``."""
-    known = load_profile(Path(profile))
+def report(found: Validation, profile: Path, runs: Sequence[str]) -> Iterator[str]:
+    """The lines of one machine in ``host.md``."""
+    known = load_profile(profile)
     measured = known.measured
-    yield HEAD.format(
-        profile=Path(profile).name, title=known.title,
-        date=measured.date if measured else "no date", runs="`, `".join(Path(r).name for r in runs),
-    )  # fmt: skip
+    yield MACHINE.format(
+        name=profile.parent.name, title=known.title, date=measured.date if measured else "no date"
+    )
     spreads = {key: value for path in runs for key, value in spread_of(path).items()}
     cold = [group for group in found.groups if group.tier == "datasheet"]
     warm = {_name(g): g for g in found.groups if g.tier == "one-network"}
     for group in cold:
         yield from _lines(group, warm.get(_name(group)), spreads)
     yield ""
-    yield "## The rows that are farthest off"
+    yield "### The rows that are farthest off"
     yield ""
     yield "| execution | network | batch | measured ms | predicted ms | error |"
     yield "|---|---|---:|---:|---:|---:|"
     items = [(group, item) for group in cold for item in group.predicted]
     items.sort(key=lambda pair: -abs(pair[1].latency / pair[1].row.measured - 1))
-    for group, item in items[:20]:
+    for group, item in items[:12]:
         run = item.row.run
         yield (
             f"| {group.execution}{', ' + run.mode if run.mode == 'train' else ''} | {run.model} | "

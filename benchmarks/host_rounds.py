@@ -1,6 +1,6 @@
 """Time microbenchmarks and networks in turns, so that both see the same of an unsteady machine.
 
-    python benchmarks/host_rounds.py eager --threads 1 --batch 1 8 -o benchmarks/host
+    python benchmarks/host_rounds.py eager --threads 1 --batch 1 8 -o benchmarks/host/HOST
 
 Every round calls each microbenchmark once, as ``costmodel hw calibrate`` does, and each network.
 Networks go to ``RUNTIME-threads-N.csv`` in the run format, as ``costmodel measure`` writes it (the
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--networks", nargs="*", help="instead of those in networks.txt")
     parser.add_argument("--microbenchmarks", metavar="RUNTIME", help="of another runtime")
-    parser.add_argument("-o", "--output", type=Path, default=FOLDER)
+    parser.add_argument("-o", "--output", type=Path, required=True)
     asked = parser.parse_args()
     os.environ |= dict.fromkeys(REMEMBERED, "1000000")  # read once, when PyTorch computes first
     keep_freed_memory()
