@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
+from costmodel.api import trace
+from costmodel.execution import kernels_of
 from costmodel.execution.kernel import Access, Kernel
 from costmodel.hardware.peaks import fastest_cores
 from costmodel.machine import x86
 from costmodel.machine.constants import constants_of
 from costmodel.rules.geometry import Geometry
 from costmodel.setting import setting
+from costmodel.table import cost
 
 #: Nothing costs anything but what a test turns on.
 FREE = {
@@ -262,6 +266,23 @@ def test_compiled_convolutions_copy_windows_of_weights_and_no_maps() -> None:
                  "reorder_passes": 3.0, "ragged_cycles": 3.0}  # fmt: skip
         found = x86.timer([kernel], chosen)(rates).memory[0]
         assert found == pytest.approx(times * weights / 20e9, rel=0.05)
+
+
+def test_eager_convolutions_of_channels_last_maps_need_no_other_order() -> None:
+    """ConvNeXt permutes its maps for a norm; PyTorch convolves them as they then are."""
+    chosen = setting("epyc-genoa", execution="eager", threads=1)
+    for last, again in ((False, True), (True, False)):
+        kernel = replace(depthwise(32), channels_last=last)
+        bare, passed = (
+            x86.timer([kernel], chosen)({**FREE, "reorder_passes": passes}).memory[0]
+            for passes in (0.0, 2.0)
+        )
+        assert (passed > bare) == again
+    for order in (torch.contiguous_format, torch.channels_last):
+        image = torch.empty(2, 4, 8, 8).to(memory_format=order)
+        graph = trace(torch.nn.Conv2d(4, 4, 3, bias=False), image)
+        (launched,) = kernels_of(cost(graph).rows, "eager", "fp32")
+        assert launched.channels_last == (order == torch.channels_last)
 
 
 def test_short_products_are_bound_by_their_sums() -> None:

@@ -165,6 +165,7 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         serial=maps_in_turn(op),
         blocks=rows_in_blocks(op),
         surprises=surprises(op, ops),
+        channels_last=bool(macs) and _channels_last(op.inputs[0]),
     )
 
 
@@ -209,6 +210,11 @@ def _interleaved_factors(row: Row) -> list[TensorSpec]:
 
 def _scattered(spec: TensorSpec) -> bool:
     return not spec.contiguous
+
+
+def _channels_last(spec: TensorSpec) -> bool:
+    """Whether the order shows it: a single position has its channels innermost in any order."""
+    return spec.channels_last and not spec.contiguous
 
 
 def _rearranges(op: Op) -> bool:

@@ -33,7 +33,8 @@ class Kernel:
     that are written in the place of an operand of another name.
     ``inside``: cuDNN makes a pass of its own, CPU libraries do it inside the kernel before.
     ``serial`` are steps that every thread of a GPU takes in turn, each a wait for memory;
-    ``blocks`` rows that it gives a block of threads each.
+    ``blocks`` rows that it gives a block of threads each. ``channels_last``: a convolution's input
+    has its channels innermost.
     """
 
     names: tuple[str, ...]
@@ -56,6 +57,7 @@ class Kernel:
     inside: bool = False
     serial: int = 0
     blocks: int = 0
+    channels_last: bool = False
 
     @property
     def flops(self) -> int:

@@ -57,6 +57,7 @@ class Features:
     dispatches: Array
     strided: Mask
     inside: Mask
+    channels_last: Mask
     kind: NDArray[np.str_]
     family: NDArray[np.str_]
     dtype: NDArray[np.str_]
@@ -164,6 +165,7 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         dispatches=column([k.dispatches for k in kernels]),
         strided=np.array([k.strided for k in kernels], dtype=bool),
         inside=np.array([k.inside for k in kernels], dtype=bool),
+        channels_last=np.array([k.channels_last for k in kernels], dtype=bool),
         kind=np.array([k.geometry.kind if k.geometry else k.unit for k in kernels], dtype=str),
         family=np.array([k.family for k in kernels], dtype=str),
         dtype=np.array([k.dtype for k in kernels], dtype=str),

@@ -60,9 +60,9 @@ class Machine:
     """FLOP/s by dtype over all threads, vector lanes, bytes, bytes/s and Hz.
 
     ``framework``: PyTorch chooses between oneDNN and its own loops. ``channels_last``: it hands
-    over maps that need no other order, and weights that it has copied into it. ``grain``: elements
-    of a loop that are worth a thread, where that is known. ``generated``: loops are written for the
-    network, none is a call of its own.
+    over all maps in that order, which need no other, and weights that it has copied into it.
+    ``grain``: elements of a loop that are worth a thread, where that is known. ``generated``: loops
+    are written for the network, none is a call of its own.
     """
 
     peak: Mapping[str, float]
@@ -140,11 +140,16 @@ def _products_of(run: Features) -> Array:
 
 def _unfolded(run: Features, machine: Machine, library: Mask) -> Mask:
     """Grouped convolutions that oneDNN turns into products: a group holds no whole vectors."""
-    if not machine.framework or machine.channels_last:
+    if not machine.framework:
         return np.zeros(len(run), dtype=bool)
     whole = min(_QUARTER, machine.lanes) if machine.lanes > 8 else machine.lanes
     ragged = (run.n % whole > 0) | (run.k / run.taps % whole > 0)
     found: Mask = library & (run.groups > 1) & (_forms(run) == "conv") & ragged
+    return found & ~_channels_last(run, machine)
+
+
+def _channels_last(run: Features, machine: Machine) -> Mask:
+    found: Mask = run.channels_last | machine.channels_last
     return found
 
 
@@ -169,7 +174,7 @@ def _compute_seconds(
     seconds += run.rows * constants["row_ns"] * 1e-9 / machine.threads
     padded = run.groups * run.m * _padded(run.n, machine) * run.k * run.steps
     # A product of an unfolded map, channels first, has its positions along the vectors.
-    direct = (own & ~np.array(machine.channels_last)) | unfolded
+    direct = (own & ~_channels_last(run, machine)) | unfolded
     along = np.where(direct, np.maximum(run.positions, 1.0), 0.0)
     whole_maps = run.macs * _padded(along, machine) / np.maximum(along, 1.0)
     columns = np.maximum(run.n, 1.0)
@@ -216,7 +221,7 @@ def _copied_seconds(
     """What oneDNN copies element by element: weights into the blocks of its order, maps where
     channels do not fill those, and maps that it unfolds."""
     cycles = run.groups * run.n * run.k * (library & ~unfolded) * constants["repack_cycles"]
-    ragged = library & (run.groups * run.n % machine.lanes > 0) & ~np.array(machine.channels_last)
+    ragged = library & (run.groups * run.n % machine.lanes > 0) & ~_channels_last(run, machine)
     copied = (run.read - run.fresh + run.written) / 4 * (ragged & ~unfolded)
     copied += run.groups * run.m * run.k * unfolded
     cycles += copied * constants["ragged_cycles"]
@@ -240,7 +245,7 @@ def _relaid(run: Features, machine: Machine, library: Mask) -> Array:
     """Bytes of weights that PyTorch copies before they are used: into oneDNN's blocks, and into
     channels-last order before that. Those of one tap, or of one channel a group, are the same in
     that order as in the other. Runtimes have packed their weights before the first run."""
-    turned = (run.window > 1) & (run.k > run.taps) & machine.channels_last
+    turned = (run.window > 1) & (run.k > run.taps) & _channels_last(run, machine)
     weights = np.minimum(run.fresh, 4 * run.groups * run.n * run.k)
     found: Array = weights * (library & machine.framework) * (1.0 + turned)
     return found
@@ -256,7 +261,7 @@ def _traffic(
     idle: Array,
 ) -> Touches:
     """Every access; what the library copies into its own order counts as further ones."""
-    blocked = library & ~np.array(machine.channels_last)
+    blocked = library & ~_channels_last(run, machine)
     copied = np.where(blocked, constants["reorder_passes"], 0.0)
     # Copies in another order push operands out of the caches; what is written took the place of
     # what was freed about two tensors ago.
