@@ -29,10 +29,11 @@ from costmodel.files import write_atomic
 from costmodel.measure import rows
 from costmodel.measure.allocator import keep_freed_memory
 from costmodel.measure.calibrate import prepared
+from costmodel.measure.denormals import flushed
 from costmodel.measure.job import Job, describe
 from costmodel.measure.runtimes import Prepared, prepare
 from costmodel.measure.timing import wall_clock
-from costmodel.measure.weights import flush_denormals, materialise
+from costmodel.measure.weights import materialise
 
 FOLDER = Path(__file__).with_name("host")
 #: Seconds of a call for which it does not matter what ran before.
@@ -56,10 +57,9 @@ def main() -> None:
     asked = parser.parse_args()
     os.environ |= dict.fromkeys(REMEMBERED, "1000000")  # read once, when PyTorch computes first
     keep_freed_memory()
-    flush_denormals()
     if asked.runtime == "compiled":
         _keep_compiled()
-    with ExitStack() as stack:
+    with flushed(), ExitStack() as stack:
         runtime = asked.microbenchmarks or asked.runtime
         small = prepared(runtime, asked.threads, time.monotonic() + 3600, stack, _say)
         jobs = [

@@ -84,13 +84,12 @@ def timed(
 ) -> list[Timed]:
     """Every microbenchmark that fits into ``seconds``; those that the runtime refuses left out."""
     from costmodel.measure.allocator import keep_freed_memory
+    from costmodel.measure.denormals import flushed
     from costmodel.measure.timing import wall_clock
-    from costmodel.measure.weights import flush_denormals
 
     keep_freed_memory()
-    flush_denormals()
     end = time.monotonic() + seconds
-    with ExitStack() as stack:
+    with flushed(), ExitStack() as stack:
         ready = prepared(runtime, threads, end, stack, advance)
         calls: list[list[float]] = [[] for _ in ready]
         done = 0

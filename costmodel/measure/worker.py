@@ -25,6 +25,7 @@ from costmodel.errors import CostModelError
 from costmodel.measure import host, per_op
 from costmodel.measure import job as work
 from costmodel.measure.allocator import keep_freed_memory
+from costmodel.measure.denormals import flushed
 from costmodel.measure.job import Job
 
 QUESTIONS: dict[str, Callable[[Job], Any]] = {
@@ -126,7 +127,8 @@ def serve(threads: int) -> None:
         fields = request["job"] | {"inputs": tuple(request["job"]["inputs"])}
         job = Job(**fields)
         try:
-            answer = {"result": QUESTIONS[request["question"]](job)}
+            with flushed():
+                answer = {"result": QUESTIONS[request["question"]](job)}
         except (Exception, SystemExit) as error:
             answer = {"error": _words(error, job)}
         answers.write(json.dumps(answer) + "\n")

@@ -36,7 +36,7 @@ def prepare(model: nn.Module, inputs: tuple[Tensor, ...], how: How) -> Iterator[
     options.intra_op_num_threads = how.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # As `costmodel.measure.weights.flush_denormals`; ncnn does so unless told otherwise.
+    # As `costmodel.measure.denormals`; ncnn does so unless told otherwise.
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     with tempfile.TemporaryDirectory(prefix="costmodel-") as folder:
         path = Path(folder) / "model.onnx"
