@@ -8,12 +8,15 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Literal
 
+import numpy as np
+
 from costmodel.assumptions import assumed_host, assumptions
 from costmodel.calibration import COVERAGE
 from costmodel.errors import CostModelError
 from costmodel.execution import kernels_of, module_of
 from costmodel.execution.formats import AMP
 from costmodel.execution.kernel import Kernel
+from costmodel.execution.samples import of_one, samples_of
 from costmodel.hardware import energy
 from costmodel.machine.constants import blocks, constants_of
 from costmodel.machine.residuals import Residual, residual_of
@@ -45,9 +48,9 @@ def predict(
     model. Raises `CostModelError` for symbolic tables and for settings that do not exist.
     """
     chosen = setting(hw, dtype=dtype, execution=execution, layout=layout, threads=threads)
-    kernels = kernels_of(table.rows, chosen.execution, chosen.format)
+    batch = batch_of(table)
+    kernels = kernels_of(table.rows, chosen.execution, chosen.format, batch)
     times = times_of(kernels, chosen, calibration)
-    batch = _batch(table)
     notes = assumptions(table, chosen, times)
     return _prediction(kernels, times, chosen, batch, calibration, notes)
 
@@ -61,8 +64,9 @@ def times_of(
 
 def timer_of(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     """The machine model of a run, which takes constants; for many calls with different ones."""
-    timer: Timer = machine_of(chosen).timer(kernels, _reordered(kernels, chosen))
-    return timer
+    samples = samples_of(kernels)
+    timer: Timer = machine_of(chosen).timer(of_one(kernels), _reordered(kernels, chosen))
+    return timer if samples == 1 else lambda constants: timer(constants).repeated(samples)
 
 
 def machine_of(chosen: Setting) -> ModuleType:
@@ -80,8 +84,9 @@ def latencies_of(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies 
     together = getattr(machine_of(runs[0][1]), "latencies", None)
     if together is None:
         return None
-    found: Latencies = together([(k, _reordered(k, chosen)) for k, chosen in runs])
-    return found
+    found: Latencies = together([(of_one(k), _reordered(k, chosen)) for k, chosen in runs])
+    samples = np.array([samples_of(k) for k, _ in runs])
+    return lambda constants: found(constants) * samples
 
 
 def _reordered(kernels: Sequence[Kernel], chosen: Setting) -> Setting:
@@ -90,7 +95,8 @@ def _reordered(kernels: Sequence[Kernel], chosen: Setting) -> Setting:
     return chosen if reorder is None else replace(chosen, layout=reorder(kernels, chosen.layout))
 
 
-def _batch(table: CostTable) -> int:
+def batch_of(table: CostTable) -> int:
+    """Samples of one run. Raises `CostModelError` for a table with symbols."""
     shapes = [spec.shape for spec in table.info.inputs if spec.shape]
     if shapes and not isinstance(shapes[0][0], int):
         raise CostModelError("the table has symbols; put numbers in with table.at(...) first")

@@ -12,6 +12,7 @@ from costmodel.costfunction.launches import Columns, kernels_in
 from costmodel.costfunction.pieces import Piece
 from costmodel.errors import CostModelError
 from costmodel.execution.kernel import Kernel
+from costmodel.execution.samples import of_one, samples_of
 from costmodel.machine.caches import Touches, footprint
 from costmodel.machine.parts import Parts
 from costmodel.machine.times import Array
@@ -22,8 +23,9 @@ from costmodel.setting import Setting
 #: and few enough that a float holds every byte beyond.
 _FAR = 2.0**50
 #: Columns before the kernels: seconds that nothing else changes; bytes added to the footprint, and
-#: of the largest kernel; bytes moved since the exit was used; 1 if the piece does not use it.
-_HEAD = 5
+#: of the largest kernel; bytes moved since the exit was used; 1 if the piece does not use it; how
+#: often all of it happens, sample by sample.
+_HEAD = 6
 #: Columns of one kernel: seconds of arithmetic, of traffic at known distances; bytes a footprint
 #: away. Where distances are bounded follow the bytes that enter and those moved until then, and
 #: places for bytes and seconds a byte of what may be further away than the footprint; elsewhere two
@@ -41,7 +43,7 @@ class CpuClock:
     machine model bounds distances by it, that is the upper limit of the others too.
     """
 
-    absent = np.array([0.0, 0.0, 0.0, 0.0, 1.0])
+    absent = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 0.0])
 
     def __init__(self, chosen: Setting) -> None:
         self.chosen = chosen
@@ -60,12 +62,15 @@ class CpuClock:
         ]
 
     def footprint(self, piece: Piece) -> tuple[float, float]:
-        return footprint(kernels_in(piece, self.chosen)[1]) if self.bounded else (0.0, 0.0)
+        if not self.bounded:
+            return 0.0, 0.0
+        return footprint(of_one(kernels_in(piece, self.chosen)[1]))
 
     def features(self, piece: Piece, floor: float) -> Array:
-        front, inside = kernels_in(piece, self.chosen)
-        if not inside:
+        front, launched = kernels_in(piece, self.chosen)
+        if not launched:
             return self.absent
+        inside = of_one(launched)
         reads = {a.storage for k in inside for a in k.reads if not a.weight}
         # What no kernel ahead used has come from outside, even where views stand in between.
         used = {a.storage for k in front for a in (*k.reads, *k.writes)}
@@ -81,6 +86,7 @@ class CpuClock:
             touched.working,
             left % _FAR,
             float(left >= _FAR),
+            samples_of(launched),
         ]
         return np.concatenate([head, rows[~known].ravel()])
 
@@ -88,10 +94,12 @@ class CpuClock:
         total: Any = 0.0
         weights: Any = 0.0
         working: Any = 0.0
+        samples: Any = 0.0
         for piece in columns:
             total = total + piece[0]
             weights = weights + piece[1]
             working = xp.maximum(working, piece[2])
+            samples = xp.maximum(samples, piece[5])
         run = weights + working
         run_cost = self._cost(run, xp)
         far: Any = 0.0
@@ -102,7 +110,7 @@ class CpuClock:
                 memory = memory + self._entered(row[3:], far, run, run_cost, xp)
                 total = total + compute + memory - self.hidden * xp.minimum(compute, memory)
             far = piece[3] + piece[4] * far
-        return total
+        return total * samples
 
     def _parts(self, kernels: Sequence[Kernel], before: Mapping[int, float]) -> Parts:
         parts: Parts = machine_of(self.chosen).parts(kernels, self.chosen, before)(self.constants)

@@ -14,6 +14,7 @@ from typing import Any
 from costmodel.errors import CostModelError
 from costmodel.ir import ITEMSIZE, TensorSpec, Weight
 from costmodel.memory import lifetimes, timeline
+from costmodel.roofline import batch_of
 from costmodel.table import CostTable, Row
 
 #: Counts that add up over pieces; `Piece.peak` composes by the maximum.
@@ -29,7 +30,7 @@ class Piece:
     ``network`` are the rows of the network where it was first seen; ``span`` are the first row of
     the piece in front, its own first row and the one after its last. ``counts`` are in the order of
     `COUNTS`; ``peak`` is the largest number of live activation bytes; ``out`` is the storage that
-    passes on to the next piece.
+    passes on to the next piece, ``batch`` the samples of a run.
     """
 
     signature: Hashable
@@ -38,6 +39,7 @@ class Piece:
     counts: tuple[int, ...]
     peak: int
     out: int = -1
+    batch: int = 1
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -95,7 +97,8 @@ def cut(table: CostTable) -> dict[str, Piece]:
         across += [row.op.target for row in rows[end:] if _uses(row, out)]
         read = tuple((w.shape, w.dtype, w.kind) for w in first_read)
         signature = (_shape_of(part), read, peak, tuple(across))
-        found[part[0].op.name] = Piece(signature, rows, (before, start, end), counts, peak, out)
+        found[part[0].op.name] = Piece(signature, rows, (before, start, end), counts, peak, out,
+                                     batch_of(table))  # fmt: skip
         before = start
     rest = list(weights.values())
     unread = tuple((w.shape, w.dtype, w.kind) for w in rest)

@@ -33,12 +33,18 @@ def module_of(execution: str) -> ModuleType:
     return importlib.import_module(f"costmodel.execution.{EXECUTIONS[execution]}")
 
 
-def kernels_of(rows: Sequence[Row], execution: str, dtype: str) -> list[Kernel]:
+def kernels_of(rows: Sequence[Row], execution: str, dtype: str, batch: int = 1) -> list[Kernel]:
     """The kernels that ``execution`` launches for the ops of a table, in order.
 
-    ``dtype`` is one of `costmodel.execution.formats.BYTES` or ``amp-fp16``, ``amp-bf16``.
+    ``dtype`` is one of `costmodel.execution.formats.BYTES` or ``amp-fp16``, ``amp-bf16``,
+    ``batch`` the samples that the table counts.
     """
-    found: list[Kernel] = module_of(execution).kernels(rows, dtype)
+    module = module_of(execution)
+    found: list[Kernel]
+    if getattr(module, "SAMPLE_BY_SAMPLE", False):
+        found = module.kernels(rows, dtype, batch)
+    else:
+        found = module.kernels(rows, dtype)
     return found
 
 

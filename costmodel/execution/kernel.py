@@ -34,7 +34,8 @@ class Kernel:
     ``inside``: cuDNN makes a pass of its own, CPU libraries do it inside the kernel before.
     ``serial`` are steps that every thread of a GPU takes in turn, each a wait for memory;
     ``blocks`` rows that it gives a block of threads each. ``channels_last``: a convolution's input
-    has its channels innermost.
+    has its channels innermost. ``remapped``: elements whose places are computed one by one.
+    ``samples``: a runtime takes that many one after another; counts and extents are those of all.
     """
 
     names: tuple[str, ...]
@@ -58,6 +59,8 @@ class Kernel:
     serial: int = 0
     blocks: int = 0
     channels_last: bool = False
+    remapped: int = 0
+    samples: int = 1
 
     @property
     def flops(self) -> int:

@@ -58,6 +58,7 @@ class Features:
     strided: Mask
     inside: Mask
     channels_last: Mask
+    remapped: Array
     kind: NDArray[np.str_]
     family: NDArray[np.str_]
     dtype: NDArray[np.str_]
@@ -166,6 +167,7 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         strided=np.array([k.strided for k in kernels], dtype=bool),
         inside=np.array([k.inside for k in kernels], dtype=bool),
         channels_last=np.array([k.channels_last for k in kernels], dtype=bool),
+        remapped=column([k.remapped for k in kernels]),
         kind=np.array([k.geometry.kind if k.geometry else k.unit for k in kernels], dtype=str),
         family=np.array([k.family for k in kernels], dtype=str),
         dtype=np.array([k.dtype for k in kernels], dtype=str),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,17 @@ class Times:
     overhead: Array
     level: tuple[str, ...]
     begin: float = 0.0
+
+    def repeated(self, times: int) -> Times:
+        """Those of as many runs, one after another."""
+        return replace(
+            self,
+            latency=self.latency * times,
+            compute=self.compute * times,
+            memory=self.memory * times,
+            overhead=self.overhead * times,
+            begin=self.begin * times,
+        )
 
 
 #: Constants by name -> the times of one run: what does not depend on constants is worked out once.

@@ -95,6 +95,7 @@ def evaluate(
     prepared = called | (np.isin(run.kind, tuple(_EFFICIENCY)) & ~library)
     team, idle = _team(run, machine)
     compute *= idle
+    compute += run.remapped * constants.get("remap_cycles", 0.0) / machine.clock
     overhead = 1e-6 * (
         constants["issue_us"] * np.where(own, _products_of(run), 1.0)
         + constants["product_us"] * prepared

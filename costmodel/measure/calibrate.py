@@ -166,7 +166,9 @@ def rows_of(profile: Profile, runtime: str, points: Sequence[Timed]) -> list[Row
                 model, x = benchmark.build().eval(), torch.empty(benchmark.shape)
                 tables[benchmark.name] = cost(trace(model, x, mode=benchmark.mode))
         table = tables[benchmark.name]
-        kernels = _as_left_by_others(kernels_of(table.rows, runtime, chosen.format))
+        kernels = _as_left_by_others(
+            kernels_of(table.rows, runtime, chosen.format, benchmark.shape[0])
+        )
         run = Run(
             device=profile.name, software="", execution=runtime, dtype="fp32", layout="nchw",
             threads=point.threads, model=benchmark.name,

@@ -6,6 +6,7 @@ a network. Shapes span what networks use, from few channels on large maps to man
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -137,13 +138,14 @@ def _grouped() -> Iterator[Microbenchmark]:
 
 def _linear() -> Iterator[Microbenchmark]:
     shapes = (((1, 197, 192), 768), ((1, 197, 384), 1536), ((1, 197, 768), 3072),
-              ((1, 3136, 96), 384), ((1, 49, 768), 3072), ((8, 197, 384), 1536),
+              ((1, 56, 56, 96), 384), ((1, 49, 768), 3072), ((8, 197, 384), 1536),
               ((1, 2048), 1000), ((8, 1280), 1000))  # fmt: skip
     for shape, wide in shapes:
+        batch, *extents, narrow = shape
+        rows = f"{batch}x{math.prod(extents)}" if extents else batch
         yield Microbenchmark(
-            f"linear {shape[-1]}-{wide}, {'x'.join(map(str, shape[:-1]))} rows", "linear", shape,
-            _mlp(shape[-1], wide),
-        )  # fmt: skip
+            f"linear {narrow}-{wide}, {rows} rows", "linear", shape, _mlp(narrow, wide)
+        )
 
 
 def _mlp(narrow: int, wide: int) -> Callable[[], nn.Module]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from costmodel.ir import Cost, Dim, TensorSpec
+from costmodel.ir import Cost, Dim, Op, TensorSpec
 from costmodel.rules.registry import rule
 
 FAMILY = "pooling"
@@ -36,6 +36,17 @@ for _rank in (1, 2, 3):
         family=FAMILY,
     )(_pool(_rank, 0))
     rule(f"aten.avg_pool{_rank}d", family=FAMILY)(_pool(_rank, 1))
+
+
+def averages_border(op: Op) -> bool:
+    """Whether ``op`` takes averages to which the zeros of a border around its input count."""
+    if not op.target.startswith("aten.avg_pool"):
+        return False
+    named = dict(zip(("padding", "ceil_mode", "count_include_pad"), op.args[3:], strict=False))
+    named |= op.kwargs
+    padding = named.get("padding", 0)
+    padded = any(padding) if isinstance(padding, (tuple, list)) else bool(padding)
+    return padded and bool(named.get("count_include_pad", True))
 
 
 @rule("aten.mkldnn_max_pool2d", "aten.quantized_max_pool2d", family=FAMILY)

@@ -226,7 +226,7 @@ def work_of(runs: Sequence[Run]) -> dict[Key, Work | str]:
 
 def _work(run: Run, tracer: Tracer) -> Work:
     table = convolution_table(run) if run.convolution else tracer.table(subject_of(run))
-    kernels = tuple(kernels_of(table.rows, run.execution, run.dtype))
+    kernels = tuple(kernels_of(table.rows, run.execution, run.dtype, run.batch))
     return Work(kernels, int(table.total.macs), activations_of(table))
 
 

@@ -1,0 +1,116 @@
+"""Runtimes that take one sample at a time, and loops that find every element's place."""
+
+import pytest
+import torch
+from torch import nn
+
+import costmodel as cm
+from costmodel.execution import kernels_of
+from costmodel.execution.samples import of_one
+from costmodel.rules.pooling import averages_border
+
+
+class Net(nn.Module):
+    """Convolutions (Winograd among them), a linear layer, and a product of activations."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 32, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(32, 32, 3, padding=1)
+        self.last = nn.Linear(32, 32)
+
+    def forward(self, x):
+        x = self.second(self.first(x).relu()).flatten(2).transpose(1, 2)
+        x = self.last(x)
+        return (x @ x.transpose(1, 2)).softmax(-1)
+
+
+def table(batch, model=None, shape=(3, 16, 16)):
+    return cm.cost(cm.trace(model or Net(), torch.empty(batch, *shape)))
+
+
+@pytest.mark.parametrize("hw", ["i9-10940x:cpu", "rpi5:cpu", "pixel8:cpu", "pixel8:gpu"])
+def test_ncnn_takes_a_batch_as_a_loop(hw):
+    one = cm.predict(table(1), hw, execution="ncnn")
+    eight = cm.predict(table(8), hw, execution="ncnn")
+    assert eight.latency_s == pytest.approx(8 * one.latency_s, rel=1e-9)
+    for alone, looped in zip(one.kernels, eight.kernels, strict=True):
+        assert looped.ops == alone.ops
+        assert looped.latency_s == pytest.approx(8 * alone.latency_s, rel=1e-9)
+        assert looped.flops == pytest.approx(8 * alone.flops, rel=1e-4)
+
+
+def test_other_runtimes_take_it_at_once():
+    one = cm.predict(table(1), "i9-10940x:cpu", execution="onnxruntime")
+    eight = cm.predict(table(8), "i9-10940x:cpu", execution="onnxruntime")
+    assert eight.latency_s < 7.9 * one.latency_s
+
+
+def test_a_kernel_of_one_of_eight_samples_is_that_of_one():
+    alone = kernels_of(table(1).rows, "ncnn", "fp32")
+    looped = of_one(kernels_of(table(8).rows, "ncnn", "fp32", 8))
+    for one, found in zip(alone, looped, strict=True):
+        assert (found.macs, found.ops, found.geometry) == (one.macs, one.ops, one.geometry)
+        assert (found.nbytes, found.rows) == (one.nbytes, one.rows)
+        assert found.samples == 1
+
+
+def test_what_belongs_to_no_sample_is_done_again_for_each():
+    class Made(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(5, 3))
+
+        def forward(self, x):
+            return x @ self.weight.exp().T
+
+    made, *_, product = of_one(kernels_of(table(4, Made(), (3,)).rows, "ncnn", "fp32", 4))
+    assert (made.ops, product.macs) == (15, 15)
+
+
+@pytest.mark.parametrize(
+    ("shape", "elements"),
+    [((56, 56, 96), 56 * 56 * 8), ((7, 7, 96), 0), ((3136, 96), 0), ((96,), 0)],
+)
+def test_ncnn_reshapes_packed_rows_of_a_map_element_by_element(shape, elements):
+    # 56 x 56 rows fill packs of four, 7 x 7 do not; tokens need no map.
+    (kernel,) = kernels_of(table(2, nn.Linear(96, 8), shape).rows, "ncnn", "fp32", 2)
+    assert kernel.remapped == 2 * elements
+    convolution = kernels_of(table(1).rows, "ncnn", "fp32")[0]
+    assert convolution.remapped == 0
+
+
+@pytest.mark.parametrize(
+    ("pool", "portable"),
+    [
+        (nn.AvgPool2d(3, 1, 1), True),
+        (nn.AvgPool2d(3, 1, 1, count_include_pad=False), False),
+        (nn.AvgPool2d(3, 2), False),
+        (nn.MaxPool2d(3, 1, 1), False),
+    ],
+)
+def test_xnnpack_leaves_averages_over_a_border_to_portable_kernels(pool, portable):
+    rows = table(1, pool, (4, 8, 8)).rows
+    assert averages_border(rows[0].op) is portable
+    (kernel,) = kernels_of(rows, "xnnpack", "fp32")
+    assert bool(kernel.remapped) is portable
+    if portable:  # nine taps and a division for each output
+        assert (kernel.remapped, kernel.scalars) == (10 * 4 * 8 * 8, 0)
+    (same,) = kernels_of(rows, "tflite", "fp32")
+    assert same.remapped == 0
+
+
+def test_finding_places_takes_one_thread_the_cycles_that_the_constant_says():
+    def seconds(cycles, threads):
+        return cm.predict(
+            table(1, nn.Linear(96, 8), (56, 56, 96)),
+            "i9-10940x:cpu",
+            execution="ncnn",
+            threads=threads,
+            calibration={"remap_cycles": cycles},
+        ).latency_s
+
+    elements = 56 * 56 * 8
+    one, four = (seconds(1000, n) - seconds(0, n) for n in (1, 4))
+    assert elements * 1000 / one == pytest.approx(4.6e9, rel=0.3)  # the core's clock in Hz
+    assert one <= four  # all cores busy clock lower, and one of them does it all
