@@ -1,5 +1,6 @@
 """Runtimes that take one sample at a time, and loops that find every element's place."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,7 +8,10 @@ from torch import nn
 import costmodel as cm
 from costmodel.execution import kernels_of
 from costmodel.execution.samples import of_one
+from costmodel.machine.times import Times
+from costmodel.roofline import latencies_of, timer_of
 from costmodel.rules.pooling import averages_border
+from costmodel.setting import setting
 
 
 class Net(nn.Module):
@@ -40,6 +44,35 @@ def test_ncnn_takes_a_batch_as_a_loop(hw):
         assert looped.flops == pytest.approx(8 * alone.flops, rel=1e-4)
 
 
+def test_repeated_times_are_those_of_as_many_runs():
+    one = Times(*(np.array([x, 2 * x]) for x in (7.0, 4.0, 2.0, 1.0)), ("l2", "dram"), 0.5)
+    three = one.repeated(3)
+    for name in ("latency", "compute", "memory", "overhead"):
+        assert getattr(three, name).tolist() == (3 * getattr(one, name)).tolist()
+    assert (three.level, three.begin) == (one.level, 1.5)
+
+
+def test_runs_timed_together_take_as_long_as_alone():
+    chosen = setting("i9-10940x:cpu", execution="ncnn", dtype="fp32", threads=2)
+    runs = [kernels_of(table(batch).rows, "ncnn", "fp32", batch) for batch in (1, 8)]
+    together = latencies_of([(kernels, chosen) for kernels in runs])
+    alone = [timer_of(kernels, chosen)(chosen.constants()).latency.sum() for kernels in runs]
+    assert together(chosen.constants()) == pytest.approx(alone, rel=1e-9)
+    assert alone[1] == pytest.approx(8 * alone[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("hw", ["pixel8:gpu", "i9-10940x:cpu"])
+def test_a_cost_function_of_a_batch_agrees(hw):
+    def build(width):
+        return nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, 8, 1))
+
+    function = cm.cost_function(build, {"width": (16, 24)}, "4x3x16x16", hw=hw, execution="ncnn")
+    for width in (16, 24):
+        built = table(4, build(width))
+        wanted = cm.predict(built, hw, execution="ncnn").latency_s
+        assert float(function.latency(width=width)[0]) == pytest.approx(wanted, rel=1e-9)
+
+
 def test_other_runtimes_take_it_at_once():
     one = cm.predict(table(1), "i9-10940x:cpu", execution="onnxruntime")
     eight = cm.predict(table(8), "i9-10940x:cpu", execution="onnxruntime")
@@ -62,10 +95,12 @@ def test_what_belongs_to_no_sample_is_done_again_for_each():
             self.weight = nn.Parameter(torch.empty(5, 3))
 
         def forward(self, x):
-            return x @ self.weight.exp().T
+            return x @ self.weight.abs().exp().T
 
-    made, *_, product = of_one(kernels_of(table(4, Made(), (3,)).rows, "ncnn", "fp32", 4))
-    assert (made.ops, product.macs) == (15, 15)
+    rows = table(4, Made(), (3,)).rows
+    made, again, *_, product = of_one(kernels_of(rows, "ncnn", "fp32", 4))
+    assert (made.ops, again.ops, product.macs) == (15, 15, 15)
+    assert (again.nbytes, max(a.nbytes for a in product.reads)) == (2 * 60, 60)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +109,8 @@ def test_what_belongs_to_no_sample_is_done_again_for_each():
 )
 def test_ncnn_reshapes_packed_rows_of_a_map_element_by_element(shape, elements):
     # 56 x 56 rows fill packs of four, 7 x 7 do not; tokens need no map.
-    (kernel,) = kernels_of(table(2, nn.Linear(96, 8), shape).rows, "ncnn", "fp32", 2)
-    assert kernel.remapped == 2 * elements
+    (kernel,) = kernels_of(table(4, nn.Linear(96, 8), shape).rows, "ncnn", "fp32", 4)
+    assert kernel.remapped == 4 * elements
     convolution = kernels_of(table(1).rows, "ncnn", "fp32")[0]
     assert convolution.remapped == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType
 
 from costmodel.errors import CostModelError
@@ -40,11 +41,9 @@ def kernels_of(rows: Sequence[Row], execution: str, dtype: str, batch: int = 1) 
     ``batch`` the samples that the table counts.
     """
     module = module_of(execution)
-    found: list[Kernel]
+    found: list[Kernel] = module.kernels(rows, dtype)
     if getattr(module, "SAMPLE_BY_SAMPLE", False):
-        found = module.kernels(rows, dtype, batch)
-    else:
-        found = module.kernels(rows, dtype)
+        return [replace(kernel, samples=batch) for kernel in found]
     return found
 
 

@@ -9,6 +9,7 @@ Vulkan's layers dispatch their parts one by one (`costmodel.execution.vulkan`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -61,9 +62,8 @@ def _extensions(engine: Engine) -> frozenset[str]:
     return frozenset(engine.vector_tflops)
 
 
-def kernels(rows: Sequence[Row], dtype: str, batch: int = 1) -> list[Kernel]:
-    """The kernels of one run, or of one for each sample of a batch; ``dtype`` is what `format_on`
-    says, or one of `DTYPES`."""
+def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
+    """The kernels of one run; ``dtype`` is what `format_on` says, or one of `DTYPES`."""
     narrow = dtype.startswith("int8")
     floating = "fp16" if dtype.startswith("fp16") or dtype == "int8-dotprod" else "fp32"
     groups = fused(rows, FUSING)
@@ -72,7 +72,6 @@ def kernels(rows: Sequence[Row], dtype: str, batch: int = 1) -> list[Kernel]:
         for group in groups
     ]
     size = BYTES[floating]
-    plain = [replace(kernel, samples=batch) for kernel in plain]
     if dtype.endswith("-vulkan"):
         return [dispatched(kernel, size) for kernel in plain]
     plain = [_bordered(kernel, size) for kernel in plain]
@@ -117,12 +116,13 @@ def _bordered(kernel: Kernel, size: float) -> Kernel:
 def _reshaped(kernel: Kernel, row: Row, size: float) -> Kernel:
     """pnnx makes rows of a linear layer's input where that is a map with channels last, and a map
     of what comes out. Its rows are packed, so that this second reshape finds the place of every
-    element by dividing (1.0.20261020 on x86: 105 to 113 ns an element, on one thread)."""
-    geometry, factors = kernel.geometry, factors_of(row.op)
-    if geometry is None or geometry.kind != "gemm" or factors is None:
+    element by dividing (1.0.20261020 on x86: about 110 ns an element, on one thread)."""
+    factors = factors_of(row.op)
+    if kernel.geometry is None or kernel.geometry.kind != "gemm" or factors is None:
         return kernel
     source, weight = factors
-    rows = geometry.m // kernel.samples
-    if source.ndim < _MAP or weight.kind != "parameter" or rows % _PACKED:
+    if source.ndim < _MAP or weight.kind != "parameter":
+        return kernel
+    if math.prod(source.shape[1:-1]) % _PACKED:  # rows of one sample
         return kernel
     return replace(kernel, remapped=int(kernel.writes[0].nbytes / size))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from costmodel.execution.formats import half_where_computed as format_on
-from costmodel.execution.fusion import Fusing, fused, plain_kernel
+from costmodel.execution.fusion import Fusing, Group, fused, plain_kernel
 from costmodel.execution.kernel import Kernel
 from costmodel.rules.epilogues import RELU
 from costmodel.table import Row
@@ -21,11 +21,16 @@ FUSING = Fusing(activations=RELU, after_addition=RELU, strided=False)
 
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
-    """The kernels of one run; int8 rescales every output in three more operations."""
-    found = [plain_kernel(group, dtype) for group in fused(rows, FUSING)]
+    """The kernels of one run."""
+    return [kernel_of(group, dtype) for group in fused(rows, FUSING)]
+
+
+def kernel_of(group: Group, dtype: str) -> Kernel:
+    """The kernel of a group; int8 rescales every output in three more operations."""
+    found = plain_kernel(group, dtype)
     if dtype != "int8":
         return found
-    return [replace(k, ops=k.ops + 3 * sum(a.nbytes for a in k.writes)) for k in found]
+    return replace(found, ops=found.ops + 3 * sum(a.nbytes for a in found.writes))
 
 
 __all__ = ["DTYPES", "FUSING", "format_on", "kernels"]

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from costmodel.execution import tflite
-from costmodel.execution.fusion import fused
+from costmodel.execution.fusion import Group, fused
 from costmodel.execution.kernel import Kernel
-from costmodel.execution.tflite import DTYPES, FUSING, format_on
+from costmodel.execution.tflite import DTYPES, FUSING, format_on, kernel_of
 from costmodel.hardware.peaks import cpu_of
 from costmodel.hardware.schema import Profile
 from costmodel.rules.pooling import averages_border
@@ -26,15 +25,15 @@ def engine_on(_dtype: str, profile: Profile, engine: str) -> str:
 
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
-    """The kernels of one run, as TensorFlow Lite has them but for portable ones."""
-    groups = fused(rows, FUSING)
-    found = tflite.kernels(rows, dtype)
-    return [
-        replace(kernel, remapped=kernel.ops, scalars=0)
-        if averages_border(group.head.op)
-        else kernel
-        for kernel, group in zip(found, groups, strict=True)
-    ]
+    """The kernels of one run."""
+    return [_kernel(group, dtype) for group in fused(rows, FUSING)]
+
+
+def _kernel(group: Group, dtype: str) -> Kernel:
+    kernel = kernel_of(group, dtype)
+    if averages_border(group.head.op):
+        return replace(kernel, remapped=kernel.ops, scalars=0)
+    return kernel
 
 
 __all__ = ["DTYPES", "FUSING", "engine_on", "format_on", "kernels"]
