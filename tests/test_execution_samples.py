@@ -1,5 +1,8 @@
 """Runtimes that take one sample at a time, and loops that find every element's place."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +10,10 @@ from torch import nn
 
 import costmodel as cm
 from costmodel.execution import kernels_of
+from costmodel.execution.kernel import nbytes
 from costmodel.execution.samples import of_one
 from costmodel.machine.times import Times
-from costmodel.roofline import latencies_of, timer_of
+from costmodel.roofline import latencies_of, timer_of, times_of
 from costmodel.rules.pooling import averages_border
 from costmodel.setting import setting
 
@@ -149,3 +153,60 @@ def test_finding_places_takes_one_thread_the_cycles_that_the_constant_says():
     one, four = (seconds(1000, n) - seconds(0, n) for n in (1, 4))
     assert elements * 1000 / one == pytest.approx(4.6e9, rel=0.3)  # the core's clock in Hz
     assert one <= four  # all cores busy clock lower, and one of them does it all
+
+
+@pytest.mark.parametrize(("window", "looked_up"), [(3, False), (5, False), (7, True)])
+def test_depthwise_windows_of_more_than_25_taps_are_grouped_convolutions(window, looked_up):
+    layer = nn.Conv2d(16, 16, window, padding=window // 2, groups=16)
+    rows = table(2, layer, (16, 8, 8)).rows
+    (kernel,) = kernels_of(rows, "xnnpack", "fp32")
+    assert kernel.geometry.kind == ("conv" if looked_up else "depthwise")
+    # One pointer a tap of every output position and group.
+    assert kernel.pointers == (2 * 8 * 8 * 16 * window**2 if looked_up else 0)
+
+
+def test_pointers_are_followed_once_for_every_tile_of_channels():
+    def overheads(channels):
+        rows = table(1, nn.Conv2d(3, channels, 3), (3, 10, 10)).rows
+        (kernel,) = kernels_of(rows, "xnnpack", "fp32")
+        assert kernel.pointers == 8 * 8 * 9
+        chosen = setting("i9-10940x:cpu", execution="xnnpack", threads=1)
+        with_pointers = times_of([kernel], chosen).compute[0]
+        return with_pointers - times_of([replace(kernel, pointers=0)], chosen).compute[0]
+
+    cycles = overheads(16) * setting("i9-10940x").profile.engines["cpu"].clusters[0].clock_ghz * 1e9
+    assert cycles == pytest.approx(0.75 * 8 * 8 * 9)
+    assert overheads(48) == pytest.approx(3 * overheads(16))
+
+
+class Split(nn.Module):
+    def forward(self, x):
+        first, second = x.relu().split(8, 1)
+        return first + second
+
+
+def test_maps_that_a_portable_kernel_splits_change_their_order_twice():
+    kernels = kernels_of(table(1, Split(), (16, 4, 4)).rows, "xnnpack", "fp32")
+    split = [kernel for kernel in kernels if kernel.family == "movement"]
+    assert [kernel.strided for kernel in split] == [True, False, True]
+    assert [nbytes(kernel.reads) for kernel in split] == [4 * 256] * 3
+    for before, after in pairwise(split):
+        assert before.writes[0].storage == after.reads[0].storage
+    assert split[0].reads[0].storage == kernels[0].writes[0].storage
+    assert {a.storage for a in kernels[-1].reads} == {a.storage for a in split[-1].writes}
+    rows = table(4, Split(), (16, 8)).rows
+    alone = [k for k in kernels_of(rows, "xnnpack", "fp32") if k.family == "movement"]
+    assert [kernel.strided for kernel in alone] == [False]
+
+
+def test_a_renamed_tensor_is_copied_by_executorch_alone():
+    class Whole(nn.Module):
+        def forward(self, x):
+            return x.relu()[:, :16].relu()
+
+    rows = table(1, Whole(), (16, 4, 4)).rows
+    copies = {
+        execution: sum(k.family == "movement" for k in kernels_of(rows, execution, "fp32"))
+        for execution in ("xnnpack", "tflite", "ncnn")
+    }
+    assert copies == {"xnnpack": 3, "tflite": 0, "ncnn": 0}

@@ -31,7 +31,8 @@ class Fusing:
     batch norm that had nothing to fold into.
 
     ``strided``: tensors have strides, so that views cost nothing; else views in another order and
-    of parts are copies, and a copy for contiguity is none.
+    of parts are copies, and a copy for contiguity is none. ``copied``: views that are copies even
+    so.
     """
 
     activations: frozenset[str]
@@ -39,6 +40,7 @@ class Fusing:
     after_norm: frozenset[str] = frozenset()
     additions: bool = False
     strided: bool = True
+    copied: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ def _free(row: Row, fusing: Fusing) -> bool:
     if fusing.strided:
         return _no_bytes(row)
     if _no_bytes(row):
-        return not (reorders(row.op) or takes_part(row.op))
+        copied = row.op.target in fusing.copied
+        return not (copied or reorders(row.op) or takes_part(row.op))
     return makes_contiguous(row.op)
 
 

@@ -35,6 +35,7 @@ class Kernel:
     ``serial`` are steps that every thread of a GPU takes in turn, each a wait for memory;
     ``blocks`` rows that it gives a block of threads each. ``channels_last``: a convolution's input
     has its channels innermost. ``remapped``: elements whose places are computed one by one.
+    ``pointers``: rows of input that an indirect convolution looks up, for one tile of channels.
     ``samples``: a runtime takes that many one after another; counts and extents are those of all.
     """
 
@@ -60,6 +61,7 @@ class Kernel:
     blocks: int = 0
     channels_last: bool = False
     remapped: int = 0
+    pointers: int = 0
     samples: int = 1
 
     @property

@@ -9,7 +9,10 @@ from typing import Any
 from costmodel.execution.kernel import Access, Kernel
 from costmodel.rules.geometry import Geometry
 
-_COUNTED = ("macs", "ops", "transcendentals", "rows", "scalars", "surprises", "over", "remapped")
+_COUNTED = (
+    "macs", "ops", "transcendentals", "rows", "scalars", "surprises", "over", "remapped",
+    "pointers",
+)  # fmt: skip
 
 
 def samples_of(kernels: Sequence[Kernel]) -> int:

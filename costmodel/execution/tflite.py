@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 from costmodel.execution.formats import half_where_computed as format_on
 from costmodel.execution.fusion import Fusing, Group, fused, plain_kernel
@@ -17,6 +18,9 @@ from costmodel.rules.epilogues import RELU
 from costmodel.table import Row
 
 DTYPES = ("fp32", "fp16", "int8")
+#: Taps of the largest depthwise microkernel: windows of more are grouped convolutions of one
+#: channel each (``xnn_f32_dwconv_config`` in XNNPACK's src/configs/dwconv-config.c).
+_DEPTHWISE_TAPS = 25
 FUSING = Fusing(activations=RELU, after_addition=RELU, strided=False)
 
 
@@ -27,10 +31,23 @@ def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
 
 def kernel_of(group: Group, dtype: str) -> Kernel:
     """The kernel of a group; int8 rescales every output in three more operations."""
-    found = plain_kernel(group, dtype)
+    found = _indirect(plain_kernel(group, dtype))
     if dtype != "int8":
         return found
     return replace(found, ops=found.ops + 3 * sum(a.nbytes for a in found.writes))
+
+
+def _indirect(kernel: Kernel) -> Kernel:
+    """The kernel with the pointers that its convolution follows: one a tap and row of a tile."""
+    g = kernel.geometry
+    if g is None or g.kind not in ("conv", "depthwise") or not g.spatial:
+        return kernel
+    taps = prod(g.taps)
+    if g.kind == "depthwise" and taps > _DEPTHWISE_TAPS:
+        g = replace(g, kind="conv")
+    if g.kind == "depthwise" or taps == 1:
+        return replace(kernel, geometry=g)
+    return replace(kernel, geometry=g, pointers=g.groups * g.m * taps)
 
 
 __all__ = ["DTYPES", "FUSING", "format_on", "kernels"]
