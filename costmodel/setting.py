@@ -11,7 +11,7 @@ from costmodel.execution.formats import AMP
 from costmodel.hardware import resolve
 from costmodel.hardware.catalog import core
 from costmodel.hardware.schema import CpuEngine, GpuEngine, NpuEngine, Profile, Spread
-from costmodel.machine.constants import values_of
+from costmodel.machine.constants import measured_here, values_of
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ class Setting:
 
         Raises `CostModelError` for a name that the model lacks and a value outside its limits.
         """
-        return values_of(
-            self.block, {**self.measured_constants, **(calibration or {})}, without=without
-        )
+        measured = self.measured_constants
+        if measured:
+            measured = {**measured_here(self.block), **measured}
+        return values_of(self.block, {**measured, **(calibration or {})}, without=without)
 
     @property
     def measured_constants(self) -> Mapping[str, float]:

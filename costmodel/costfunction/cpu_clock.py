@@ -14,6 +14,7 @@ from costmodel.errors import CostModelError
 from costmodel.execution.kernel import Kernel
 from costmodel.execution.samples import of_one, samples_of
 from costmodel.machine.caches import Touches, footprint
+from costmodel.machine.heap import CUT, PAGE, Blocks
 from costmodel.machine.parts import Parts
 from costmodel.machine.times import Array
 from costmodel.roofline import machine_of
@@ -24,8 +25,9 @@ from costmodel.setting import Setting
 _FAR = 2.0**50
 #: Columns before the kernels: seconds that nothing else changes; bytes added to the footprint, and
 #: of the largest kernel; bytes moved since the exit was used; 1 if the piece does not use it; how
-#: often all of it happens, sample by sample.
-_HEAD = 6
+#: often all of it happens, sample by sample; bytes of the heap that live at most, and of the
+#: largest block.
+_HEAD = 8
 #: Columns of one kernel: seconds of arithmetic, of traffic at known distances; bytes a footprint
 #: away. Where distances are bounded follow the bytes that enter and those moved until then, and
 #: places for bytes and seconds a byte of what may be further away than the footprint; elsewhere two
@@ -43,11 +45,13 @@ class CpuClock:
     machine model bounds distances by it, that is the upper limit of the others too.
     """
 
-    absent = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+    absent = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
 
     def __init__(self, chosen: Setting) -> None:
         self.chosen = chosen
         self.constants = chosen.constants()
+        #: Seconds of a page that the allocator gave back; 0 where none has to be fetched.
+        self.page = self.constants.get("page_ns", 0.0) * 1e-9
         alone = self._parts([], {})
         self.levels, self.hidden = alone.levels, alone.hidden
         self.bounded = alone.touched.bounded
@@ -80,13 +84,16 @@ class CpuClock:
         known = ~rows[:, 2:].any(axis=1)
         alone = rows[:, 0] + rows[:, 1] - self.hidden * np.minimum(rows[:, 0], rows[:, 1])
         left = touched.left.get(piece.out, _FAR)
+        asked = self._asked(front, inside, entries, piece.out)
         head = [
-            parts.overhead.sum() + alone[known].sum(),
+            parts.overhead.sum() + alone[known].sum() + asked.mapped.sum() / PAGE * self.page,
             touched.weights,
             touched.working,
             left % _FAR,
             float(left >= _FAR),
             samples_of(launched),
+            asked.peak,
+            asked.largest,
         ]
         return np.concatenate([head, rows[~known].ravel()])
 
@@ -95,11 +102,14 @@ class CpuClock:
         weights: Any = 0.0
         working: Any = 0.0
         samples: Any = 0.0
+        peak: Any = 0.0
+        largest: Any = 0.0
         for piece in columns:
             total = total + piece[0]
             weights = weights + piece[1]
             working = xp.maximum(working, piece[2])
             samples = xp.maximum(samples, piece[5])
+            peak, largest = xp.maximum(peak, piece[6]), xp.maximum(largest, piece[7])
         run = weights + working
         run_cost = self._cost(run, xp)
         far: Any = 0.0
@@ -110,7 +120,23 @@ class CpuClock:
                 memory = memory + self._entered(row[3:], far, run, run_cost, xp)
                 total = total + compute + memory - self.hidden * xp.minimum(compute, memory)
             far = piece[3] + piece[4] * far
-        return total * samples
+        grown = xp.where(peak > CUT * largest, peak, 0.0 * peak)
+        return (total + grown / PAGE * self.page) * samples
+
+    def _asked(
+        self, front: Sequence[Kernel], inside: Sequence[Kernel], entries: set[int], out: int
+    ) -> Blocks:
+        """What the piece asks of the allocator while what was made ahead of it lives on."""
+        if not self.page:
+            return Blocks(np.zeros(1), np.zeros(1), 0.0)
+        made = {
+            access.storage: access.nbytes
+            for kernel in front
+            for access in (*kernel.reads, *kernel.writes)
+        }
+        entered = {storage: made[storage] for storage in entries & made.keys()}
+        found: Blocks = machine_of(self.chosen).blocks(inside, self.chosen, entered, out)
+        return found
 
     def _parts(self, kernels: Sequence[Kernel], before: Mapping[int, float]) -> Parts:
         parts: Parts = machine_of(self.chosen).parts(kernels, self.chosen, before)(self.constants)

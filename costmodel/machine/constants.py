@@ -4,6 +4,7 @@ They live in ``constants.yaml``, one block per engine class and execution; a cal
 the values of some of them for one device. ``value`` was fixed on the measured runs of the devices
 in ``fixed_on``. To predict one of those devices as if it had never been measured there is
 ``without``: device -> the value fixed on the others; ``prior`` is what was assumed before any run.
+``here`` is what holds wherever this program measures, which no microbenchmark of it can tell.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Constant:
     meaning: str
     fixed_on: tuple[str, ...] = ()
     prior: float | None = None
+    here: float | None = None
     without: Mapping[str, float] = field(default_factory=dict)
 
     def ignoring(self, device: str | None) -> float | None:
@@ -64,6 +66,11 @@ def constants_of(block: str) -> Mapping[str, Constant]:
     if constants is None:
         raise CostModelError(f"no machine model {block!r}; there are {', '.join(blocks())}")
     return constants
+
+
+def measured_here(block: str) -> dict[str, float]:
+    """The constants whose value wherever this program measures is known."""
+    return {c.name: c.here for c in constants_of(block).values() if c.here is not None}
 
 
 def independent(block: str, device: str) -> bool:

@@ -28,6 +28,12 @@ class Times:
     level: tuple[str, ...]
     begin: float = 0.0
 
+    def later(self, seconds: Array) -> Times:
+        """Those with ``seconds`` of overhead more for each kernel."""
+        return replace(
+            self, latency=self.latency + seconds, overhead=self.overhead + seconds
+        )  # fmt: skip
+
     def repeated(self, times: int) -> Times:
         """Those of as many runs, one after another."""
         return replace(

@@ -12,10 +12,11 @@ from costmodel.execution.kernel import Kernel
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import core_rate, fastest_cores
 from costmodel.hardware.schema import CpuEngine, DType
-from costmodel.machine.features import distinct, features_of, joined, taken
+from costmodel.machine.features import Features, distinct, features_of, joined, taken
+from costmodel.machine.heap import Blocks, blocks_of
 from costmodel.machine.parts import Parting
-from costmodel.machine.times import Array, Latencies, Timer
-from costmodel.machine.x86_kernels import Machine, evaluate, footprint_of
+from costmodel.machine.times import Array, Latencies, Timer, Times
+from costmodel.machine.x86_kernels import Machine, evaluate, footprint_of, packed_weights
 
 if TYPE_CHECKING:
     from costmodel.setting import Setting
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
 
 def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     """The time of every kernel of a run, once constants are known."""
-    parting = parts(kernels, chosen)
-    return lambda constants: parting(constants).times()
+    run, machine = features_of(kernels), machine_of(chosen, {k.dtype for k in kernels})
+    pages = _blocks(kernels, run, machine).pages
+
+    def times(constants: Mapping[str, float]) -> Times:
+        return evaluate(run, machine, constants).times().later(pages * page_seconds(constants))
+
+    return times
 
 
 def parts(
@@ -35,10 +41,38 @@ def parts(
     return lambda constants: evaluate(run, machine, constants)
 
 
+def page_seconds(constants: Mapping[str, float]) -> float:
+    """What a page costs that a run is the first to touch; nothing where the runtime plans memory
+    ahead."""
+    return constants.get("page_ns", 0.0) * 1e-9
+
+
+def blocks(
+    kernels: Sequence[Kernel], chosen: Setting, entered: Mapping[int, int], out: int
+) -> Blocks:
+    """What a part of a run asks of the allocator; ``entered`` and ``out`` as in `blocks_of`."""
+    run, machine = features_of(kernels), machine_of(chosen, {k.dtype for k in kernels})
+    return _blocks(kernels, run, machine, entered, out)
+
+
+def _blocks(
+    kernels: Sequence[Kernel],
+    run: Features,
+    machine: Machine,
+    entered: Mapping[int, int] | None = None,
+    out: int = -1,
+) -> Blocks:
+    return blocks_of(kernels, *packed_weights(run, machine), entered, out)
+
+
 def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
     """The seconds of many runs, once constants are known; equal kernels are timed once."""
     each = [features_of(kernels) for kernels, _ in runs]
     threads = np.repeat([float(chosen.threads or 0) for _, chosen in runs], [len(r) for r in each])
+    pages = np.array([
+        _blocks(kernels, one, machine_of(chosen, {k.dtype for k in kernels})).pages.sum()
+        for (kernels, chosen), one in zip(runs, each, strict=True)
+    ])  # fmt: skip
     run = joined(each)
     number = np.repeat(np.arange(len(each)), [len(one) for one in each])
     weights, working = (
@@ -55,7 +89,7 @@ def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
         parts.append((taken(some, first), machine, sizes, place, number[places]))
 
     def seconds(constants: Mapping[str, float]) -> Array:
-        total = np.zeros(len(each))
+        total = pages * page_seconds(constants)
         for kernels, machine, sizes, place, numbers in parts:
             found = evaluate(kernels, machine, constants, sizes)
             latency = found.latency(found.by_level.sum(axis=0))

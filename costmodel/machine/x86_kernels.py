@@ -254,14 +254,16 @@ def footprint_of(run: Features) -> tuple[float, float]:
     return float(run.fresh.sum()), 2 * float(run.written.max(initial=0.0))
 
 
-def _relaid(run: Features, machine: Machine, library: Mask) -> Array:
-    """Bytes of weights that PyTorch copies before they are used: into oneDNN's blocks, and into
-    channels-last order before that. Those of one tap, or of one channel a group, are the same in
-    that order as in the other. Runtimes have packed their weights before the first run."""
+def packed_weights(run: Features, machine: Machine) -> tuple[Array, Array]:
+    """Bytes of weights that PyTorch copies before they are used, and how often: into oneDNN's
+    blocks, and into channels-last order before that. Those of one tap, or of one channel a group,
+    are the same in that order as in the other. Runtimes have packed theirs before the first run."""
+    library = np.isin(run.kind, _LIBRARY) & ~_own_loops(run, machine)
+    library &= ~_unfolded(run, machine, library)
     turned = (run.window > 1) & (run.k > run.taps) & _channels_last(run, machine)
     weights = np.minimum(run.fresh, 4 * run.groups * run.n * run.k)
-    found: Array = weights * (library & machine.framework) * (1.0 + turned)
-    return found
+    packed: Array = weights * (library & machine.framework)
+    return packed, np.where(turned, 2.0, 1.0)
 
 
 def _traffic(
@@ -278,7 +280,8 @@ def _traffic(
     copied = np.where(blocked, constants["reorder_passes"], 0.0)
     # Copies in another order push operands out of the caches; what is written took the place of
     # what was freed about two tensors ago.
-    written, relaid = run.written - run.in_place, _relaid(run, machine, library)
+    packed, copies = packed_weights(run, machine)
+    written, relaid = run.written - run.in_place, packed * copies
     further, as_far = 1.0 + copied, np.ones(len(run))
     # What the groups of a product of PyTorch's own write is put together afterwards.
     joined = written * (own & (run.groups > 1))

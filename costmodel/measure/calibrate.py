@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from costmodel.errors import CostModelError
 from costmodel.execution.kernel import Access, Kernel
 from costmodel.hardware.schema import Profile
-from costmodel.machine.constants import values_of
+from costmodel.machine.constants import measured_here, values_of
 from costmodel.measure.microbench import Microbenchmark, microbenchmarks
 from costmodel.setting import Setting
 
@@ -141,7 +141,8 @@ def fitted(profile: Profile, runtime: str, points: Sequence[Timed]) -> dict[str,
     from costmodel.validate.fit import fit_all, seconds_of
 
     rows = rows_of(profile, runtime, points)
-    start = values_of(rows[0].setting.block)
+    block = rows[0].setting.block
+    start = values_of(block, measured_here(block))
     return fit_all(rows, start, most=len(rows), seconds=seconds_of(rows))
 
 

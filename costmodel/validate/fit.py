@@ -56,8 +56,12 @@ class Space:
 
 
 def space_of(block: str, start: Mapping[str, float]) -> Space:
-    """The constants of a block that no definition holds where they are."""
-    free = [c for name, c in constants_of(block).items() if c.low < c.high and name in start]
+    """The constants of a block that no definition holds where they are, and no way of measuring."""
+    free = [
+        c
+        for name, c in constants_of(block).items()
+        if c.low < c.high and name in start and start[name] != c.here
+    ]
     return Space(tuple(free), start)
 
 
