@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from costmodel.api import trace
 from costmodel.execution import kernels_of
@@ -369,3 +370,21 @@ def test_a_small_loop_of_pytorch_runs_on_one_thread() -> None:
 
     assert arithmetic(many, 2) == pytest.approx(arithmetic(many, 1) / 2, rel=0.1)
     assert arithmetic(few, 2) == pytest.approx(arithmetic(few, 1), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("function", "sigmoids"),
+    [
+        (nn.Sigmoid(), 1),
+        (nn.GELU(), 1),
+        (nn.GELU(approximate="tanh"), 4),
+        (nn.Softplus(), 4),
+        (nn.Mish(), 10),
+        (nn.ReLU(), 0),
+    ],
+)
+def test_functions_that_pytorch_computes_to_the_last_bit_take_several_sigmoids(function, sigmoids):
+    rows = cost(trace(function, torch.empty(4, 16))).rows
+    for execution in ("eager", "compiled"):
+        (kernel,) = kernels_of(rows, execution, "fp32")
+        assert kernel.transcendentals == 64 * sigmoids

@@ -37,6 +37,10 @@ GRAIN = 32768
 _FUSED_RANK = 4
 #: Storages of what an op keeps for itself count down from here; those of tensors count from -1 up.
 _OWN = -(10**9)
+#: What an evaluation by Sleef's accurate functions takes, in sigmoids of ATen's own vectors: 2.0
+#: instead of 0.46 ns an element for a GELU by tanh, 1.7 for a softplus, 4.5 for a Mish (eager and
+#: compiled alike, PyTorch 2.13 on one core of an Emerald Rapids).
+_SLEEF = {"gelu": 4, "softplus": 2, "mish": 5}
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp64", "amp-fp16", "amp-bf16")
 
 
@@ -159,7 +163,7 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         writes,
         geometry_of(op) if macs else None,
         strided=_rearranges(op),
-        transcendentals=transcendentals(op) if ops else 0,
+        transcendentals=_sigmoids(op) if ops else 0,
         rows=rows_of(op) if ops else 0,
         scalars=scalars(op, ops),
         serial=maps_in_turn(op),
@@ -167,6 +171,13 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         surprises=surprises(op, ops),
         channels_last=bool(macs) and _channels_last(op.inputs[0]),
     )
+
+
+def _sigmoids(op: Op) -> int:
+    """The transcendental functions of an op, in evaluations of a sigmoid."""
+    name = op.target.removesuffix("_").partition(".")[2]
+    exact = name == "gelu" and "tanh" not in (*op.args[1:], op.kwargs.get("approximate"))
+    return transcendentals(op) * (1 if exact else _SLEEF.get(name, 1))
 
 
 def replace_ops(kernel: Kernel, ops: int) -> Kernel:
