@@ -103,3 +103,85 @@ def test_a_training_row_is_predicted_as_a_training_step(tmp_path: Path) -> None:
     assert len(times["eval"]) == 2
     assert times["train"][0] > 1.5 * times["eval"][0]
     assert [s.why for s in found.skipped] == ["mode 'test' is neither eval nor train"]
+
+
+class Blocks(nn.Module):
+    """Convolutions of ``channels`` around an op that takes maps as they are, or does not."""
+
+    def __init__(self, between, channels=16, groups=1):
+        super().__init__()
+        self.first = nn.Conv2d(3, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, groups=groups)
+        self.between = between
+
+    def forward(self, x):
+        return self.second(self.between(self.first(x))).sum((1, 2, 3))
+
+
+def orders(model: nn.Module, dtype: str = "fp32") -> list[str]:
+    """Which op a map is put into blocks for, or out of them."""
+    rows = cm.cost(cm.trace(model.eval(), torch.empty(1, 3, 8, 8))).rows
+    names = [kernel.names[0] for kernel in kernels_of(rows, "onnxruntime", dtype)]
+    return [name for name in names if name.rpartition(".")[2] in ("in", "out")]
+
+
+def scaled(x: torch.Tensor) -> torch.Tensor:
+    """A squeeze and excite: a factor for each channel."""
+    return x * x.mean((2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("between", "left"),
+    [
+        (nn.ReLU(), False),  # in the epilogue
+        (nn.MaxPool2d(3, 1, 1), False),
+        (lambda x: x + x.sigmoid(), False),
+        (lambda x: torch.cat([x[:, :8], x[:, 8:]], 1), True),
+        (nn.SiLU(), True),
+        (scaled, True),
+    ],
+)
+def test_maps_leave_their_blocks_for_ops_that_do_not_know_them(between, left) -> None:
+    found = orders(Blocks(between))
+    # The sum at the end takes no blocks.
+    assert found[-1].endswith(".out")
+    assert len(found) == (3 if left else 1)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "inside"),
+    [(16, 1, True), (20, 1, True), (18, 1, False), (20, 20, True), (18, 18, False),
+     (64, 4, True), (40, 2, False)],
+)  # fmt: skip
+def test_which_convolutions_take_blocks(channels, groups, inside) -> None:
+    # Where the second does not, the first gives its map back, and the sum finds it plain.
+    names = orders(Blocks(nn.Identity(), channels, groups))
+    assert len(names) == 1
+    assert names[0].startswith("sum" if inside else "second")
+
+
+def test_only_single_precision_has_blocks() -> None:
+    assert not orders(Blocks(nn.SiLU()), "int8")
+
+
+class Tokens(nn.Module):
+    """Tokens transposed, and multiplied or turned into a map."""
+
+    def __init__(self, product):
+        super().__init__()
+        self.product, self.last = product, nn.Conv1d(4, 4, 1)
+
+    def forward(self, x):
+        turned = x.transpose(1, 2)
+        return x @ turned if self.product else self.last(turned)
+
+
+@pytest.mark.parametrize(
+    ("execution", "product", "copied"),
+    [("onnxruntime", True, 0), ("onnxruntime", False, 1), ("xnnpack", True, 1),
+     ("xnnpack", False, 1), ("ncnn", False, 0)],
+)  # fmt: skip
+def test_a_transposed_matrix_is_copied_unless_a_product_takes_it(execution, product, copied):
+    rows = cm.cost(cm.trace(Tokens(product), torch.empty(1, 8, 4))).rows
+    found = [k for k in kernels_of(rows, execution, "fp32") if k.family == "movement"]
+    assert [(k.nbytes, k.strided) for k in found] == [(2 * 4 * 8 * 4, True)] * copied

@@ -14,7 +14,7 @@ from costmodel.execution.formats import size_of
 from costmodel.execution.kernel import Access, Kernel, Unit
 from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
-from costmodel.rules.copies import makes_contiguous, reorders, takes_part
+from costmodel.rules.copies import makes_contiguous, reorders, takes_part, transposes
 from costmodel.rules.epilogues import ADDITIONS
 from costmodel.rules.geometry import geometry_of
 from costmodel.rules.loops import rows as rows_of
@@ -31,8 +31,8 @@ class Fusing:
     batch norm that had nothing to fold into.
 
     ``strided``: tensors have strides, so that views cost nothing; else views in another order and
-    of parts are copies, and a copy for contiguity is none. ``copied``: views that are copies even
-    so.
+    of parts are copies, and a copy for contiguity is none. ``transposed``: products take a factor
+    transposed. ``copied``: views that are copies even so.
     """
 
     activations: frozenset[str]
@@ -40,6 +40,7 @@ class Fusing:
     after_norm: frozenset[str] = frozenset()
     additions: bool = False
     strided: bool = True
+    transposed: bool = True
     copied: frozenset[str] = frozenset()
 
 
@@ -60,7 +61,7 @@ class Group:
 
 def fused(rows: Sequence[Row], fusing: Fusing) -> list[Group]:
     """The rows that do work, each with what ``fusing`` computes in its epilogue."""
-    busy = [row for row in rows if not _free(row, fusing)]
+    busy = [row for place, row in enumerate(rows) if not _free(place, rows, fusing)]
     readers = _readers(busy)
     groups: list[list[int]] = []
     owner: dict[int, int] = {}
@@ -113,13 +114,25 @@ def plain_kernel(group: Group, dtype: str, stored: str | None = None) -> Kernel:
     )
 
 
-def _free(row: Row, fusing: Fusing) -> bool:
+def _free(place: int, rows: Sequence[Row], fusing: Fusing) -> bool:
+    row = rows[place]
     if fusing.strided:
         return _no_bytes(row)
     if _no_bytes(row):
+        if transposes(row.op):
+            return fusing.transposed and _multiplied(place, rows)
         copied = row.op.target in fusing.copied
         return not (copied or reorders(row.op) or takes_part(row.op))
     return makes_contiguous(row.op)
+
+
+def _multiplied(place: int, rows: Sequence[Row]) -> bool:
+    """Whether the next op that takes what a view shows is a product."""
+    out = rows[place].op.out
+    for row in rows[place + 1 :]:
+        if any(s.storage == out.storage and s.shape == out.shape for s in row.op.inputs):
+            return row.family in ("matmul", "attention")
+    return True
 
 
 def _no_bytes(row: Row) -> bool:
@@ -134,7 +147,7 @@ def _copied(row: Row, dtype: str, stored: str) -> Kernel:
     reads = (Access(op.inputs[0].storage, sum(a.nbytes for a in writes)),)
     return Kernel(
         (op.name,), op.module, "movement", "move", dtype, 0, 0, reads, writes,
-        strided=reorders(op),
+        strided=reorders(op) or transposes(op),
     )  # fmt: skip
 
 

@@ -1,16 +1,20 @@
 """ONNX Runtime's own kernels (MLAS): folded batch norm, fused activations, blocked channels.
 
-3x3 convolutions run directly on blocks of channels; nothing is copied and nothing transformed.
+3x3 convolutions run directly on blocks of channels; nothing is copied and nothing transformed. Maps
+stay in blocks from op to op where every op in between knows them; where one does not, they are
+reordered before it and after it (``onnxruntime/core/optimizer/nchwc_transformer.cc``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import prod
 
-from costmodel.execution.fusion import Fusing, fused, plain_kernel
-from costmodel.execution.kernel import Kernel
+from costmodel.execution.fusion import Fusing, Group, fused, plain_kernel
+from costmodel.execution.kernel import Access, Kernel
 from costmodel.rules.epilogues import HARD, LEAKY, RELU, SIGMOID, TANH
+from costmodel.rules.geometry import Geometry
 from costmodel.table import Row
 
 DTYPES = ("fp32", "fp16", "int8")
@@ -19,11 +23,84 @@ FUSING = Fusing(
     additions=True,
     strided=False,
 )
+#: Channels of a block (``MlasNchwcGetBlockSize``): a vector of AVX-512; of AVX2 it is half of that.
+_BLOCK = 16
+#: Channels that are moved into blocks together; the rest of the last block is filled with zeros.
+_ALIGNED = 4
+#: Ops that take blocks where all of their inputs have them, and are of one shape.
+_POINTWISE = RELU | SIGMOID | TANH | {"aten.add", "aten.mul"}
+#: Ops that take blocks of whole vectors, and reorder other inputs.
+_POOLING = {"aten.max_pool2d", "aten.avg_pool2d"}
+#: Ops that take blocks where all inputs have whole ones.
+_KNOWN = {"aten.cat", "aten.batch_norm", "aten.upsample_nearest2d", "aten.upsample_bilinear2d"}
+#: Dimensions of a batch of maps.
+_MAP = 4
 
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     """The kernels of one run; int8 rescales every output in three more operations."""
-    found = [plain_kernel(group, dtype) for group in fused(rows, FUSING)]
-    if dtype != "int8":
-        return found
-    return [replace(k, ops=k.ops + 3 * sum(a.nbytes for a in k.writes)) for k in found]
+    groups = fused(rows, FUSING)
+    found = [plain_kernel(group, dtype) for group in groups]
+    if dtype == "int8":
+        return [replace(k, ops=k.ops + 3 * sum(a.nbytes for a in k.writes)) for k in found]
+    return list(_reordered(groups, found)) if dtype == "fp32" else found
+
+
+def _reordered(groups: Sequence[Group], launched: Sequence[Kernel]) -> Iterator[Kernel]:
+    """The kernels with what puts maps into blocks, and out of them."""
+    blocked: set[int] = set()
+    plain: set[int] = set()
+    for group, kernel in zip(groups, launched, strict=True):
+        maps = [a for a in kernel.reads if not a.weight]
+        wanted, made = _blocks(group, kernel, blocked)
+        for access in maps:
+            if wanted and access.storage not in blocked:
+                blocked.add(access.storage)
+                yield _reorder(kernel, access, "in")
+            elif not wanted and access.storage in blocked - plain:
+                plain.add(access.storage)
+                yield _reorder(kernel, access, "out")
+        yield kernel
+        for access in kernel.writes:
+            (blocked.add if made else blocked.discard)(access.storage)
+            plain.discard(access.storage)
+
+
+def _blocks(group: Group, kernel: Kernel, blocked: set[int]) -> tuple[bool, bool]:
+    """Whether a kernel takes its inputs in blocks, and whether it gives its output in blocks."""
+    op, g = group.head.op, kernel.geometry
+    if op.inputs and all(extent == 1 for extent in op.inputs[0].shape[2:]):
+        return False, False  # one position is the same in either order
+    if g is not None and g.kind in ("conv", "depthwise") and len(g.spatial) == _MAP - 2:
+        channels = g.k // prod(g.taps)
+        fits = _fits(g, channels)
+        return fits and channels * g.groups >= _BLOCK, fits
+    specs = [spec for spec in op.inputs if spec.kind == "activation"]
+    if not specs or any(spec.ndim != _MAP for spec in specs):
+        return False, False
+    whole = all(int(spec.shape[1]) % _BLOCK == 0 for spec in specs)
+    if op.target in _POOLING:
+        return whole, whole
+    inside = all(spec.storage in blocked for spec in specs)
+    if op.target.removesuffix("_") in _POINTWISE:
+        inside &= len({spec.shape for spec in specs}) == 1
+        return inside, inside
+    inside &= whole and op.target in _KNOWN
+    return inside, inside
+
+
+def _fits(g: Geometry, channels: int) -> bool:
+    """Whether a convolution has a kernel for blocks: the first one takes its few channels as they
+    lie, a group has to have whole blocks of its own."""
+    if g.groups == 1:
+        return channels < _BLOCK or channels % _ALIGNED == 0
+    if channels == 1 and g.n == 1:
+        return g.groups % _ALIGNED == 0
+    return channels % _BLOCK == 0 and g.n % _BLOCK == 0
+
+
+def _reorder(kernel: Kernel, access: Access, way: str) -> Kernel:
+    return Kernel(
+        (f"{kernel.names[0]}.{way}",), kernel.module, "movement", "move", kernel.dtype, 0, 0,
+        (access,), (access,),
+    )  # fmt: skip

@@ -21,7 +21,7 @@ DTYPES = ("fp32", "fp16", "int8")
 #: Taps of the largest depthwise microkernel: windows of more are grouped convolutions of one
 #: channel each (``xnn_f32_dwconv_config`` in XNNPACK's src/configs/dwconv-config.c).
 _DEPTHWISE_TAPS = 25
-FUSING = Fusing(activations=RELU, after_addition=RELU, strided=False)
+FUSING = Fusing(activations=RELU, after_addition=RELU, strided=False, transposed=False)
 
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:

@@ -10,13 +10,19 @@ _PARTS = {"select", "slice", "narrow", "unbind", "split", "split_with_sizes", "c
 
 
 def reorders(op: Op) -> bool:
-    """Whether ``op`` is a view in another order, other than a matrix transposed for a product."""
+    """Whether ``op`` is a view in another order, other than that of matrices transposed."""
     name = op.target.partition(".")[2]
     if name not in _REORDERS or not op.inputs:
         return False
     source, out = op.inputs[0].shape, op.out.shape
-    swapped = name in ("transpose", "t") and source[:-2] == out[:-2]
-    return not swapped and sorted(map(str, source)) == sorted(map(str, out))
+    return not transposes(op) and sorted(map(str, source)) == sorted(map(str, out))
+
+
+def transposes(op: Op) -> bool:
+    """Whether ``op`` is a view of matrices transposed, which a product may take as they are."""
+    if op.target.partition(".")[2] not in ("transpose", "t") or not op.inputs:
+        return False
+    return op.inputs[0].shape[:-2] == op.out.shape[:-2]
 
 
 def takes_part(op: Op) -> bool:
