@@ -58,6 +58,12 @@ def test_a_fit_finds_the_machine_that_made_the_times() -> None:
     assert abs(found["matrix_efficiency"] / planted["matrix_efficiency"] - 1) < before / 2
 
 
+def test_a_fit_knows_that_measuring_keeps_memory() -> None:
+    assert values_of("x86/compiled")["page_ns"] > 0
+    found = fitted(PROFILE, "compiled", [Timed(b, 1, 1e-3) for b in SOME[:4]])
+    assert found["page_ns"] == 0
+
+
 def test_weights_and_the_first_outputs_are_cold() -> None:
     """Others filled the caches: the same chain in a loop of its own takes less, not far less."""
     benchmark = next(b for b in SOME if b.kind == "linear")

@@ -160,6 +160,40 @@ def test_which_convolutions_take_blocks(channels, groups, inside) -> None:
     assert names[0].startswith("sum" if inside else "second")
 
 
+def test_blocks_of_other_shapes_are_not_multiplied() -> None:
+    names = orders(Blocks(lambda x: x * nn.functional.max_pool2d(x, (8, 1))))
+    assert [name.rpartition(".")[2] for name in names] == ["out", "out", "in", "out"]
+
+
+@pytest.mark.parametrize(("channels", "inside"), [(16, True), (20, False)])
+def test_whole_blocks_are_concatenated_as_they_are(channels, inside) -> None:
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, channels, 3, padding=1)
+            self.second = nn.Conv2d(2 * channels, 16, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.second(torch.cat([x, x.relu()], 1)).sum((1, 2, 3))
+
+    assert len(orders(Twice())) == (1 if inside else 4)
+
+
+def test_maps_of_one_position_have_no_order() -> None:
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(32, 32, 1), nn.Conv2d(32, 32, 1)
+
+        def forward(self, x):
+            return self.second(self.first(x.mean((2, 3), keepdim=True)).relu())
+
+    rows = cm.cost(cm.trace(Gate(), torch.empty(1, 32, 8, 8))).rows
+    found = [kernel.family for kernel in kernels_of(rows, "onnxruntime", "fp32")]
+    assert "movement" not in found
+
+
 def test_only_single_precision_has_blocks() -> None:
     assert not orders(Blocks(nn.SiLU()), "int8")
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import costmodel as cm
+from costmodel.costfunction import CostFunction, cost_function
 from costmodel.execution import kernels_of
 from costmodel.execution.kernel import Access, Kernel
 from costmodel.hardware.schema import Measured
@@ -123,3 +124,37 @@ def test_measuring_keeps_memory_so_that_a_host_has_no_such_pages(measured):
     free = space_of("x86/compiled", values_of("x86/compiled"))
     assert {c.name for c in free.free} - {c.name for c in held.free} == {"page_ns"}
     assert chosen.constants({"page_ns": 7.0})["page_ns"] == 7.0
+
+
+def test_what_was_given_back_within_a_run_is_not_grown_again():
+    kernels = [
+        kernel({0: MB}, {1: MB}),
+        kernel({1: MB}, {2: MB}),
+        kernel({1: MB, 2: MB}, {3: MB}),
+        kernel({3: MB}, {4: MB}),
+        kernel({3: MB, 4: MB}, {5: MB}),
+    ]
+    assert pages(*kernels) == [1, 1, 1, 0, 0]
+
+
+def test_a_mapped_block_in_the_place_of_another_leaves_the_heap_alone():
+    big = 40 * MB
+    kernels = [kernel({0: MB}, {1: big, 2: MB}), kernel({1: big, 2: MB}, {3: big}, over=big)]
+    asked = blocks_of(kernels, np.zeros(2), np.ones(2))
+    assert (list(asked.mapped / MB), list(asked.live / MB)) == ([40, 0], [1, 1])
+
+
+def test_cost_functions_wait_for_mapped_blocks_too():
+    def build(width: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 8))
+
+    function = cost_function(build, {"width": (512, 1024, 2048)}, "10240x64")
+    on = CostFunction(function.survey, setting("i9-10940x:cpu", execution="compiled", threads=4))
+    rows = function.draw(3, seed=1)
+    wanted = [
+        cm.predict(
+            function.space.table(tuple(code)), "i9-10940x:cpu", execution="compiled", threads=4
+        ).latency_s
+        for code in function.space.codes(rows)
+    ]
+    np.testing.assert_allclose(on.latency(rows), wanted, rtol=1e-9)
