@@ -34,8 +34,8 @@ class Constant:
     meaning: str
     fixed_on: tuple[str, ...] = ()
     prior: float | None = None
-    here: float | None = None
     without: Mapping[str, float] = field(default_factory=dict)
+    here: float | None = None
 
     def ignoring(self, device: str | None) -> float | None:
         """The value that owes nothing to ``device``; ``None`` when there is no such value."""
