@@ -5,9 +5,10 @@ and unmaps them when they are freed. Others come from a heap, whose end goes bac
 soon as twice the largest block ever unmapped lies free there (``M_MMAP_THRESHOLD``,
 ``M_TRIM_THRESHOLD`` and how they grow: mallopt(3)). A run whose tensors together take more than
 that grows the heap again each time; one that takes less never does. The first touch of every new
-page costs a fault. Of 18 networks compiled by PyTorch 2.4, the faults counted by getrusage(2) were
-within a fifth of these pages for those with the most (VGG-11: 201,000 of 217,000; NF-ResNet-50:
-26,600 of 25,100); below 10 MB, what compiling left free often serves instead.
+page costs a fault. What getrusage(2) counted for networks compiled by PyTorch 2.4: VGG-11 201,000
+(217,000 by this rule), NF-ResNet-50 26,600 (25,100), Swin-B at 384 20,200 (19,700); but ResNetV2-50
+of BiT 12,500 (29,900), PVT-v2-B1 9,300 (3,300), and ViTs, Swin-T and LeViT none (1,000 to 2,500):
+below 10 MB, what compiling left free often serves instead.
 """
 
 from __future__ import annotations
