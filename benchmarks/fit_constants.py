@@ -4,9 +4,10 @@
 
 For each block named, over all rows of the files that belong to it: the value of every constant
 fitted on all devices, and for each device the value fitted on the others (``without``), which the
-data-sheet tier of ``costmodel validate`` uses for that device. With no other device the constant's
-prior stands in. A constant whose ``low`` equals its ``high`` is left alone. Values are rounded to
-three digits. Devices weigh alike, and so do the files of a device.
+data-sheet tier of ``costmodel validate`` uses for that device. With no other device, what was
+known without it stands in, and the fit begins there. A constant whose ``low`` equals its ``high``
+is left alone. Values are rounded to three digits. Devices weigh alike, and so do the files of a
+device.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import yaml
 
 from costmodel.files import write_atomic
 from costmodel.machine import constants as store
-from costmodel.validate.fit import fit_all, thin
+from costmodel.validate.fit import fit_all, seconds_of, thin
 from costmodel.validate.predict_rows import Row, processes, rows_of, settings_of
 from costmodel.validate.runs import read
 
@@ -59,11 +60,8 @@ def load(files: Sequence[str], block: str, jobs: int) -> list[Row]:
 
 def fit_block(rows: Sequence[Row], block: str, most: int) -> dict[str, dict[str, Any]]:
     """Constant -> its new ``value``, ``fixed_on`` and ``without``."""
-    prior = {
-        name: constant.value if constant.prior is None else constant.prior
-        for name, constant in store.constants_of(block).items()
-    }
     devices = sorted({row.setting.profile.name for row in rows})
+    prior = before(block, devices)
     fitted = fit(rows, prior, devices, most)
     print(f"{block}: all {len(rows)} rows, {', '.join(devices)}", error(rows, fitted), flush=True)
     without = {}
@@ -75,12 +73,22 @@ def fit_block(rows: Sequence[Row], block: str, most: int) -> dict[str, dict[str,
     return {
         name: {
             "value": rounded(value),
-            "prior": prior[name],
             "fixed_on": devices,
             "without": {device: rounded(found[name]) for device, found in without.items()},
         }
         for name, value in fitted.items()
     }
+
+
+def before(block: str, devices: Sequence[str]) -> dict[str, float]:
+    """Where a fit begins: what was assumed before any run, or what is known without the only
+    device."""
+    only = devices[0] if len(devices) == 1 else None
+    found = {}
+    for name, constant in store.constants_of(block).items():
+        known = constant.ignoring(only) if only else constant.prior
+        found[name] = constant.value if known is None else known
+    return found
 
 
 def fit(
@@ -95,7 +103,8 @@ def fit(
         for device in devices
         for row in thin([r for r in rows if r.setting.profile.name == device], each)
     ]
-    return fit_all(chosen, prior, most=len(chosen))
+    together = seconds_of(chosen) if len(devices) == 1 else None
+    return fit_all(chosen, prior, most=len(chosen), seconds=together)
 
 
 def error(rows: Sequence[Row], constants: Mapping[str, float]) -> str:

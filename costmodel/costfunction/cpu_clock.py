@@ -14,7 +14,7 @@ from costmodel.errors import CostModelError
 from costmodel.execution.kernel import Kernel
 from costmodel.execution.samples import of_one, samples_of
 from costmodel.machine.caches import Touches, footprint
-from costmodel.machine.heap import CUT, PAGE, Blocks
+from costmodel.machine.heap import PAGE, Blocks, is_cut, page_seconds
 from costmodel.machine.parts import Parts
 from costmodel.machine.times import Array
 from costmodel.roofline import machine_of
@@ -51,7 +51,7 @@ class CpuClock:
         self.chosen = chosen
         self.constants = chosen.constants()
         #: Seconds of a page that the allocator gave back; 0 where none has to be fetched.
-        self.page = self.constants.get("page_ns", 0.0) * 1e-9
+        self.page = page_seconds(self.constants)
         alone = self._parts([], {})
         self.levels, self.hidden = alone.levels, alone.hidden
         self.bounded = alone.touched.bounded
@@ -120,7 +120,7 @@ class CpuClock:
                 memory = memory + self._entered(row[3:], far, run, run_cost, xp)
                 total = total + compute + memory - self.hidden * xp.minimum(compute, memory)
             far = piece[3] + piece[4] * far
-        grown = xp.where(peak > CUT * largest, peak, 0.0 * peak)
+        grown = peak * is_cut(peak, largest)
         return (total + grown / PAGE * self.page) * samples
 
     def _asked(

@@ -39,10 +39,6 @@ class TorchLike:
         return torch.clamp(torch.as_tensor(a, dtype=torch.float64), low, high)
 
     @staticmethod
-    def where(chosen: Any, a: Any, b: Any) -> torch.Tensor:
-        return torch.where(torch.as_tensor(chosen), *TorchLike._tensors(a, b))
-
-    @staticmethod
     def _tensors(a: Any, b: Any) -> tuple[torch.Tensor, torch.Tensor]:
         a, b = (torch.as_tensor(v, dtype=torch.float64) for v in (a, b))
         return torch.broadcast_tensors(a, b)  # type: ignore[no-any-return,no-untyped-call]

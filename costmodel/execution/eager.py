@@ -20,6 +20,7 @@ from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
 from costmodel.rules.geometry import Geometry, geometry_of
 from costmodel.rules.loops import (
+    function_of,
     maps_in_turn,
     rows_in_blocks,
     scalars,
@@ -40,7 +41,7 @@ _OWN = -(10**9)
 #: What an evaluation by Sleef's accurate functions takes, in sigmoids of ATen's own vectors: 2.0
 #: instead of 0.46 ns an element for a GELU by tanh, 1.7 for a softplus, 4.5 for a Mish (eager and
 #: compiled alike, PyTorch 2.13 on one core of an Emerald Rapids).
-_SLEEF = {"gelu": 4, "softplus": 2, "mish": 5}
+_SLEEF = {"gelu_tanh": 4, "softplus": 2, "mish": 5}
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp64", "amp-fp16", "amp-bf16")
 
 
@@ -175,9 +176,7 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
 
 def _sigmoids(op: Op) -> int:
     """The transcendental functions of an op, in evaluations of a sigmoid."""
-    name = op.target.removesuffix("_").partition(".")[2]
-    exact = name == "gelu" and "tanh" not in (*op.args[1:], op.kwargs.get("approximate"))
-    return transcendentals(op) * (1 if exact else _SLEEF.get(name, 1))
+    return transcendentals(op) * _SLEEF.get(function_of(op), 1)
 
 
 def replace_ops(kernel: Kernel, ops: int) -> Kernel:

@@ -22,7 +22,7 @@ from costmodel.rules.loops import scalars, transcendentals
 from costmodel.table import Row
 
 #: Batch norm in eval mode: x*scale + shift, which folds into weights and bias.
-_FOLDED = "batch_norm"
+FOLDED = "batch_norm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def plain_kernel(group: Group, dtype: str, stored: str | None = None) -> Kernel:
         if cost is None:
             continue
         macs += int(cost.macs)
-        folded = row.family == _FOLDED and row is not head
+        folded = row.family == FOLDED and row is not head
         ops += int(row.op.out.numel) if folded else int(cost.ops)
     unit: Unit = "matrix" if macs else "vector" if ops else "move"
     return Kernel(
@@ -188,15 +188,15 @@ def _host(
 def _fits(row: Row, head: Row, last: Row, fusing: Fusing) -> bool:
     name = row.op.target.removesuffix("_")
     works = bool(head.cost is not None and head.cost.macs) and head.family != "attention"
-    if row.family == _FOLDED:
+    if row.family == FOLDED:
         return works and last is head
     if name in ADDITIONS and fusing.additions:
         return works and len(row.op.inputs) == 2 and row.op.out.shape == last.op.out.shape
     if name in fusing.activations and works:
         return (
-            last is head or last.family == _FOLDED or last.op.target.removesuffix("_") in ADDITIONS
+            last is head or last.family == FOLDED or last.op.target.removesuffix("_") in ADDITIONS
         )
-    if last is head and head.family == _FOLDED:
+    if last is head and head.family == FOLDED:
         return name in fusing.after_norm
     return name in fusing.after_addition and last.op.target.removesuffix("_") in ADDITIONS
 
@@ -205,7 +205,7 @@ def _reads(group: Group, stored: str) -> tuple[Access, ...]:
     inside = {s.storage for row in group.rows[:-1] for s in row.op.outputs}
     found: dict[int, Access] = {}
     for row in group.rows:
-        if row.family == _FOLDED and row is not group.head:
+        if row.family == FOLDED and row is not group.head:
             continue
         cost, specs = row.cost, row.op.inputs
         share = 1.0

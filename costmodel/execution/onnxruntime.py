@@ -11,9 +11,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
-from costmodel.execution.fusion import Fusing, Group, fused, plain_kernel
+from costmodel.execution.fusion import FOLDED, Fusing, Group, fused, plain_kernel
 from costmodel.execution.kernel import Access, Kernel
-from costmodel.rules.epilogues import HARD, LEAKY, RELU, SIGMOID, TANH
+from costmodel.rules import interpolation, pooling
+from costmodel.rules.copies import JOINS
+from costmodel.rules.epilogues import (
+    ADDITIONS,
+    HARD,
+    LEAKY,
+    MULTIPLICATIONS,
+    RELU,
+    SIGMOID,
+    TANH,
+)
 from costmodel.rules.geometry import Geometry
 from costmodel.table import Row
 
@@ -29,11 +39,9 @@ _BLOCK = 16
 #: 58 are not, as profiles of version 1.32 show (older sources want whole blocks).
 _ALIGNED = 4
 #: Ops that take blocks where all of their inputs have them, and are of one shape.
-_POINTWISE = RELU | SIGMOID | TANH | {"aten.add", "aten.mul"}
-#: Ops that take blocks of whole vectors, and reorder other inputs.
-_POOLING = {"aten.max_pool2d", "aten.avg_pool2d"}
-#: Ops that take blocks where all inputs have whole ones.
-_KNOWN = {"aten.cat", "aten.batch_norm", "aten.upsample_nearest2d", "aten.upsample_bilinear2d"}
+_POINTWISE = RELU | SIGMOID | TANH | ADDITIONS | MULTIPLICATIONS
+#: Ops that take blocks where all inputs have whole ones, as batch norms do.
+_KNOWN = JOINS | interpolation.OF_MAPS
 #: Dimensions of a batch of maps.
 _MAP = 4
 
@@ -80,13 +88,13 @@ def _blocks(group: Group, kernel: Kernel, blocked: set[int]) -> tuple[bool, bool
     if not specs or any(spec.ndim != _MAP for spec in specs):
         return False, False
     whole = all(int(spec.shape[1]) % _BLOCK == 0 for spec in specs)
-    if op.target in _POOLING:
-        return whole, whole
+    if op.target in pooling.OF_MAPS:
+        return whole, whole  # other inputs are put into blocks for it
     inside = all(spec.storage in blocked for spec in specs)
     if op.target.removesuffix("_") in _POINTWISE:
         inside &= len({spec.shape for spec in specs}) == 1
         return inside, inside
-    inside &= whole and op.target in _KNOWN
+    inside &= whole and (op.target in _KNOWN or group.head.family == FOLDED)
     return inside, inside
 
 

@@ -17,24 +17,22 @@ from costmodel.execution.kernel import Access, Kernel, nbytes
 from costmodel.execution.tflite import DTYPES, FUSING, format_on, kernel_of
 from costmodel.hardware.peaks import cpu_of
 from costmodel.hardware.schema import Profile
+from costmodel.rules.copies import RENAMES, SPLITS
 from costmodel.rules.pooling import averages_border
 from costmodel.table import Row
+
+#: Dimensions of a batch of maps.
+_MAP = 4
+#: Views that ExecuTorch copies with kernels of its own.
+_PORTABLE = SPLITS | RENAMES
+_FUSING = replace(FUSING, copied=_PORTABLE)
+#: Storages of the copies count down from here.
+_OWN = -(10**9)
 
 
 def engine_on(_dtype: str, profile: Profile, engine: str) -> str:
     """The CPU, whatever was asked for: XNNPACK has no kernels for another engine."""
     return cpu_of(profile, engine, "xnnpack runs on the CPU")
-
-
-#: Dimensions of a batch of maps.
-_MAP = 4
-#: Views that ExecuTorch copies with kernels of its own.
-_PORTABLE = frozenset(
-    f"aten.{name}" for name in ("alias", "split", "split_with_sizes", "chunk")
-)  # fmt: skip
-_FUSING = replace(FUSING, copied=_PORTABLE)
-#: Storages of the copies count down from here.
-_OWN = -(10**9)
 
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:

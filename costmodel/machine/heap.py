@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ PAGE = 4096
 #: ``DEFAULT_MMAP_THRESHOLD_MAX``: blocks of more bytes never come from the heap.
 MAPPED = 32 * 2**20
 #: The heap is cut when this many times the largest block lies free at its end.
-CUT = 2
+_CUT = 2
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,19 @@ class Blocks:
     def pages(self) -> Array:
         """Pages that each kernel is the first of a run to touch."""
         grown = np.diff(np.maximum.accumulate(self.live), prepend=0.0)
-        found: Array = (self.mapped + grown * (self.peak > CUT * self.largest)) / PAGE
+        found: Array = (self.mapped + grown * is_cut(self.peak, self.largest)) / PAGE
         return found
+
+
+def is_cut(peak: Any, largest: Any) -> Any:
+    """Whether a run gives the heap's end back, with ``peak`` bytes live at most and a ``largest``
+    block: of numbers, or of arrays or symbols alike."""
+    return peak > _CUT * largest
+
+
+def page_seconds(constants: Mapping[str, float]) -> float:
+    """What the first touch of a page costs; nothing where the runtime plans memory ahead."""
+    return constants.get("page_ns", 0.0) * 1e-9
 
 
 def blocks_of(

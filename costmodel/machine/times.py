@@ -30,9 +30,7 @@ class Times:
 
     def later(self, seconds: Array) -> Times:
         """Those with ``seconds`` of overhead more for each kernel."""
-        return replace(
-            self, latency=self.latency + seconds, overhead=self.overhead + seconds
-        )  # fmt: skip
+        return replace(self, latency=self.latency + seconds, overhead=self.overhead + seconds)
 
     def repeated(self, times: int) -> Times:
         """Those of as many runs, one after another."""

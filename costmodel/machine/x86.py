@@ -12,8 +12,8 @@ from costmodel.execution.kernel import Kernel
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import core_rate, fastest_cores
 from costmodel.hardware.schema import CpuEngine, DType
-from costmodel.machine.features import Features, distinct, features_of, joined, taken
-from costmodel.machine.heap import Blocks, blocks_of
+from costmodel.machine.features import distinct, features_of, joined, taken
+from costmodel.machine.heap import Blocks, blocks_of, page_seconds
 from costmodel.machine.parts import Parting
 from costmodel.machine.times import Array, Latencies, Timer, Times
 from costmodel.machine.x86_kernels import Machine, evaluate, footprint_of, packed_weights
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     """The time of every kernel of a run, once constants are known."""
     run, machine = features_of(kernels), machine_of(chosen, {k.dtype for k in kernels})
-    pages = _blocks(kernels, run, machine).pages
+    pages = blocks_of(kernels, *packed_weights(run, machine)).pages
 
     def times(constants: Mapping[str, float]) -> Times:
         return evaluate(run, machine, constants).times().later(pages * page_seconds(constants))
@@ -41,27 +41,14 @@ def parts(
     return lambda constants: evaluate(run, machine, constants)
 
 
-def page_seconds(constants: Mapping[str, float]) -> float:
-    """What a page costs that a run is the first to touch; nothing where the runtime plans memory
-    ahead."""
-    return constants.get("page_ns", 0.0) * 1e-9
-
-
 def blocks(
-    kernels: Sequence[Kernel], chosen: Setting, entered: Mapping[int, int], out: int
-) -> Blocks:
-    """What a part of a run asks of the allocator; ``entered`` and ``out`` as in `blocks_of`."""
-    run, machine = features_of(kernels), machine_of(chosen, {k.dtype for k in kernels})
-    return _blocks(kernels, run, machine, entered, out)
-
-
-def _blocks(
     kernels: Sequence[Kernel],
-    run: Features,
-    machine: Machine,
+    chosen: Setting,
     entered: Mapping[int, int] | None = None,
     out: int = -1,
 ) -> Blocks:
+    """What a run asks of the allocator, or a part of it: ``entered``, ``out`` as in `blocks_of`."""
+    run, machine = features_of(kernels), machine_of(chosen, {k.dtype for k in kernels})
     return blocks_of(kernels, *packed_weights(run, machine), entered, out)
 
 
@@ -70,7 +57,8 @@ def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
     each = [features_of(kernels) for kernels, _ in runs]
     threads = np.repeat([float(chosen.threads or 0) for _, chosen in runs], [len(r) for r in each])
     pages = np.array([
-        _blocks(kernels, one, machine_of(chosen, {k.dtype for k in kernels})).pages.sum()
+        blocks_of(kernels, *packed_weights(one, machine_of(chosen, {k.dtype for k in kernels})))
+        .pages.sum()
         for (kernels, chosen), one in zip(runs, each, strict=True)
     ])  # fmt: skip
     run = joined(each)

@@ -6,7 +6,14 @@ from costmodel.ir import Op
 
 #: Views that a runtime without strides has to copy: in another order, or a part.
 _REORDERS = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t"}
-_PARTS = {"select", "slice", "narrow", "unbind", "split", "split_with_sizes", "chunk", "unfold"}
+_SPLITS = {"split", "split_with_sizes", "chunk"}
+_PARTS = {"select", "slice", "narrow", "unbind", "unfold"} | _SPLITS
+
+#: Views whose results are several tensors, or the same one by another name.
+SPLITS = frozenset(f"aten.{name}" for name in _SPLITS)
+RENAMES = frozenset({"aten.alias"})
+#: What puts tensors one after another into a new one.
+JOINS = frozenset({"aten.cat"})
 
 
 def reorders(op: Op) -> bool:

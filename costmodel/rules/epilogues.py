@@ -13,3 +13,4 @@ TANH = frozenset({"aten.tanh"})
 LEAKY = frozenset({"aten.leaky_relu"})
 SMOOTH = SIGMOID | TANH | LEAKY | {"aten.silu", "aten.gelu"}
 ADDITIONS = frozenset({"aten.add"})
+MULTIPLICATIONS = frozenset({"aten.mul"})

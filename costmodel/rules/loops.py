@@ -11,8 +11,8 @@ from costmodel.rules.registry import family_of
 
 #: Evaluations for each output element, by op.
 _EVALUATIONS = {
-    "sigmoid": 1, "silu": 1, "gelu": 1, "tanh": 1, "glu": 1, "mish": 2, "softplus": 2, "elu": 1,
-    "celu": 1, "selu": 1, "log_sigmoid": 2, "log_sigmoid_forward": 2, "special_expit": 1,
+    "sigmoid": 1, "silu": 1, "gelu": 1, "gelu_tanh": 1, "tanh": 1, "glu": 1, "mish": 2,
+    "softplus": 2, "elu": 1, "celu": 1, "selu": 1, "log_sigmoid": 2, "log_sigmoid_forward": 2, "special_expit": 1,
     "softmax": 1, "_softmax": 1, "_safe_softmax": 1, "log_softmax": 1, "_log_softmax": 1,
     "exp": 1, "exp2": 1, "expm1": 1, "log": 1, "log2": 1, "log10": 1, "log1p": 1, "logit": 1,
     "logaddexp": 2, "logaddexp2": 2, "pow": 1, "float_power": 1, "erf": 1, "erfc": 1, "erfinv": 1,
@@ -23,9 +23,17 @@ _EVALUATIONS = {
 _PRODUCTS = (0.5, 1, 2, 3)
 
 
+def function_of(op: Op) -> str:
+    """What ``op`` computes, whether in place or not; a GELU by its tanh approximation is another
+    function than the exact one."""
+    name = op.target.removesuffix("_").partition(".")[2]
+    approximated = name == "gelu" and "tanh" in (*op.args[1:], op.kwargs.get("approximate"))
+    return "gelu_tanh" if approximated else name
+
+
 def transcendentals(op: Op) -> int:
     """Evaluations of transcendental functions in ``op``."""
-    name = op.target.removesuffix("_").partition(".")[2]
+    name = function_of(op)
     each = _EVALUATIONS.get(name, 0)
     if not each or (name == "pow" and len(op.args) > 1 and op.args[1] in _PRODUCTS):
         return 0

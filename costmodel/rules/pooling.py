@@ -9,6 +9,8 @@ from costmodel.ir import Cost, Dim, Op, TensorSpec
 from costmodel.rules.registry import rule
 
 FAMILY = "pooling"
+#: Maxima and averages over windows of maps.
+OF_MAPS = frozenset({"aten.max_pool2d", "aten.avg_pool2d"})
 
 
 def window(kernel: Any, rank: int) -> Dim:
