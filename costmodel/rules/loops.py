@@ -12,12 +12,12 @@ from costmodel.rules.registry import family_of
 #: Evaluations for each output element, by op.
 _EVALUATIONS = {
     "sigmoid": 1, "silu": 1, "gelu": 1, "gelu_tanh": 1, "tanh": 1, "glu": 1, "mish": 2,
-    "softplus": 2, "elu": 1, "celu": 1, "selu": 1, "log_sigmoid": 2, "log_sigmoid_forward": 2, "special_expit": 1,
-    "softmax": 1, "_softmax": 1, "_safe_softmax": 1, "log_softmax": 1, "_log_softmax": 1,
-    "exp": 1, "exp2": 1, "expm1": 1, "log": 1, "log2": 1, "log10": 1, "log1p": 1, "logit": 1,
-    "logaddexp": 2, "logaddexp2": 2, "pow": 1, "float_power": 1, "erf": 1, "erfc": 1, "erfinv": 1,
-    "sin": 1, "cos": 1, "tan": 1, "asin": 1, "acos": 1, "atan": 1, "atan2": 1, "sinh": 1,
-    "cosh": 1, "asinh": 1, "acosh": 1, "atanh": 1,
+    "softplus": 2, "elu": 1, "celu": 1, "selu": 1, "log_sigmoid": 2, "log_sigmoid_forward": 2,
+    "special_expit": 1, "softmax": 1, "_softmax": 1, "_safe_softmax": 1, "log_softmax": 1,
+    "_log_softmax": 1, "exp": 1, "exp2": 1, "expm1": 1, "log": 1, "log2": 1, "log10": 1,
+    "log1p": 1, "logit": 1, "logaddexp": 2, "logaddexp2": 2, "pow": 1, "float_power": 1, "erf": 1,
+    "erfc": 1, "erfinv": 1, "sin": 1, "cos": 1, "tan": 1, "asin": 1, "acos": 1, "atan": 1,
+    "atan2": 1, "sinh": 1, "cosh": 1, "asinh": 1, "acosh": 1, "atanh": 1,
 }  # fmt: skip
 #: Exponents that are computed by multiplying, or by a root that the vector unit has.
 _PRODUCTS = (0.5, 1, 2, 3)
