@@ -68,9 +68,9 @@ def main() -> None:
 
 
 def keep_residuals(found: Validation, device: str) -> None:
-    """Put the errors into ``residuals.yaml``: the zero-shot ones under ``microbenchmarks``."""
+    """Put the errors into ``residuals.yaml``, under the tiers of measured devices."""
     document = residuals(
-        replace(group, tier="microbenchmarks") if group.tier == "datasheet" else group
+        replace(group, tier=intervals.tier_on(group.predicted[0].row.setting, group.tier))
         for group in found.groups
     )
     for tiers in document["blocks"].values():

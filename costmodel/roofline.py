@@ -155,7 +155,7 @@ def _microbenchmarked(chosen: Setting) -> Residual:
     text = f"microbenchmarks on this machine, {measured.date}"
     if spread is not None:
         return Residual(min(spread.low, 1.0), max(spread.high, 1.0), COVERAGE, text)
-    usual = residual_of(chosen, "microbenchmarks")
+    usual = residual_of(chosen)
     return replace(usual, validated=f"{text}; interval {usual.validated}")
 
 

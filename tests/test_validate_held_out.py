@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from costmodel.hardware.schema import Measured
 from costmodel.machine import constants, residuals
 from costmodel.machine.residuals import Spread
 from costmodel.setting import setting
@@ -162,8 +163,42 @@ def test_spreads_come_from_other_devices(monkeypatch: pytest.MonkeyPatch) -> Non
     assert residuals.spread_of(CHOSEN, without="t4") == found
     single = residuals.spread_of(CHOSEN, without="t4", single=True)
     assert (single.devices, single.networks) == pytest.approx((0.5, 0.4))
+    # a class that was never validated is spread like all of them together
     unknown = residuals.spread_of(setting("galaxy-s24:npu"))
-    assert unknown.devices == pytest.approx(math.log(3 / 0.4) / residuals.MIDDLE)
+    assert unknown.devices == pytest.approx(math.sqrt((4.0 + 0.09 + 0.01) / 3))
+    known["blocks"] = {}
+    nothing = residuals.spread_of(setting("galaxy-s24:npu"))
+    assert nothing.devices == pytest.approx(math.log(3 / 0.4) / residuals.MIDDLE)
+
+
+def test_measured_machines_are_compared_with_measured_machines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def entry(middle: float) -> dict[str, object]:
+        return {"rows": 9, "quantiles": [middle for _ in residuals.LEVELS], "networks": 0.1}
+
+    block = "x86/eager"
+    tiers = {
+        "datasheet": {"i9-10940x": entry(1.0)},
+        "microbenchmarks": {"xeon": entry(0.2)},
+        "one-network": {"i9-10940x": entry(0.5)},
+        "microbenchmarks, one network": {"xeon": entry(0.05)},
+    }
+    known = {
+        "coverage": 0.8, "unvalidated": [0.4, 3.0], "unseen_device_factor": 1.0,
+        "blocks": {block: tiers},
+    }  # fmt: skip
+    monkeypatch.setattr(residuals, "document", lambda: known)
+    sheet = setting("i7-12700h")
+    measured = Measured(date="2026-11-27", software={}, constants={"eager": {"dispatch_us": 5.0}})
+    host = replace(sheet, profile=sheet.profile.model_copy(update={"measured": measured}))
+    assert sheet.block == block
+    for chosen, name, first, then in ((sheet, "i9-10940x", 1.0, 0.5), (host, "xeon", 0.2, 0.05)):
+        for tier, middle in (("datasheet", first), ("one-network", then)):
+            found = residuals.residual_of(chosen, tier)
+            assert found.validated.endswith(f"on {name}")
+            assert found.high == pytest.approx(math.exp(middle))
+        assert residuals.spread_of(chosen).devices == pytest.approx(first)
 
 
 def test_the_document_tells_how_far_the_reference_network_lies() -> None:

@@ -16,6 +16,7 @@ GOOD = {
     "threads": "4", "model": "torchvision:resnet18", "input_shape": "3x224x224", "batch": "1",
     "latency_ms": "120.5", "statistic": "min", "source": "here",
 }  # fmt: skip
+MACHINES = Path(__file__).parents[1] / "benchmarks" / "host"
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
@@ -117,6 +118,17 @@ def test_hw_takes_its_own_rows_and_unknown_devices(tmp_path: Path) -> None:
     pairs, skipped = settings_of(runs, "rpi4")
     assert [chosen.hw for _, chosen in pairs][:2] == ["rpi4:cpu", "rpi4:cpu"]
     assert "measured on rpi5, not on rpi4" in [item.why for item in skipped]
+
+
+def test_host_is_whichever_calibrated_machine_is_named(tmp_path: Path) -> None:
+    lines = [line(device=device, execution="eager") for device in ("host", "epyc-genoa", "rpi4")]
+    runs, _ = read(written(tmp_path, HEADER, *lines))
+    pairs, skipped = settings_of(runs, str(MACHINES / "epyc-genoa-vm/profile.yaml"))
+    assert [run.device for run, _ in pairs] == ["host", "epyc-genoa"]
+    assert len(skipped) == 1
+    pairs, skipped = settings_of(runs, "rpi4")
+    assert [run.device for run, _ in pairs] == ["rpi4"]
+    assert skipped[0].why == "measured on host, not on rpi4"
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 ``residuals.yaml`` is written by ``benchmarks/accuracy.py`` from measured runs: per machine model
 and tier, for each device the quantiles of log(measured/predicted), every row of it predicted as the
-tier says (never seen; one network seen; other families seen; microbenchmarks alone, by
-``benchmarks/host_accuracy.py``). A device that is not in the file
-gets the mixture over the devices that are, widened by a factor under which intervals held the
-share of runs that they claim on devices left out. A machine model without runs takes the mixture
-of its engine kind, and where there is none the widest interval; both say so.
+tier says (never seen; one network seen; other families seen). Machines that were calibrated by
+microbenchmarks have tiers of their own (`tier_on`), by ``benchmarks/host_accuracy.py``. A device
+that is not in the file gets the mixture over the devices that are, widened by a factor under which
+intervals held the share of runs that they claim on devices left out. A machine model without runs
+takes the mixture of its engine kind, and where there is none the widest interval; both say so.
 
 Runs of a single kernel are a class of their own where some were measured (``BLOCK/kernel``): in a
 network the errors of many kernels even out, in a single one they stand.
@@ -65,6 +65,15 @@ def class_of(block: str, single: bool) -> str:
     return f"{block}/kernel" if single else block
 
 
+#: Tiers of devices whose constants microbenchmarks measured, before any network ran.
+_MEASURED = {"datasheet": "microbenchmarks", "one-network": "microbenchmarks, one network"}
+
+
+def tier_on(chosen: Setting, tier: str) -> str:
+    """The name in ``residuals.yaml`` of a tier: what was measured on a device counts."""
+    return _MEASURED.get(tier, tier) if chosen.measured_constants else tier
+
+
 def residual_of(
     chosen: Setting,
     tier: str = "datasheet",
@@ -78,6 +87,7 @@ def residual_of(
     kernel.
     """
     known = document()
+    tier = tier_on(chosen, tier)
     coverage = float(known["coverage"])
     device = chosen.profile.name
     single = single and class_of(chosen.block, True) in known["blocks"]
@@ -126,17 +136,17 @@ def _single(name: str) -> bool:
 
 
 def spread_of(chosen: Setting, *, without: str | None = None, single: bool = False) -> Spread:
-    """How data-sheet predictions of the setting's class are spread, by devices other than its own
-    and ``without``.
+    """How predictions of the setting's class are spread before any network ran on its device, by
+    devices other than its own and ``without``.
 
     From the devices of the class; few as they are, what all classes have together counts as one
-    more device. A class that was never validated differs from device to device by as much as the
-    widest interval. ``single``: of runs of one kernel each.
+    more device. Where nothing was ever validated, devices differ by as much as the widest interval.
+    ``single``: of runs of one kernel each.
     """
     known = document()
     left = (chosen.profile.name, without)
     tiers = {
-        name: found.get("datasheet", {})
+        name: found.get(tier_on(chosen, "datasheet"), {})
         for name, found in known["blocks"].items()
         if _single(name) == single
     }
@@ -149,10 +159,8 @@ def spread_of(chosen: Setting, *, without: str | None = None, single: bool = Fal
     same = tiers.get(class_of(chosen.block, single), {})
     own = [_moments(found) for name, found in same.items() if name not in left]
     usual = float(np.mean([middle**2 for middle, _ in every]))
-    if not own:
-        return Spread(widest, float(np.mean([apart for _, apart in every])))
     devices = math.sqrt((sum(middle**2 for middle, _ in own) + usual) / (len(own) + 1))
-    return Spread(devices, float(np.mean([apart for _, apart in own])))
+    return Spread(devices, float(np.mean([apart for _, apart in own or every])))
 
 
 def _moments(entry: Mapping[str, Any]) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from costmodel.errors import CostModelError
 from costmodel.machine.constants import independent
+from costmodel.machine.residuals import tier_on
 from costmodel.measure import per_op
 from costmodel.measure.job import Job
 from costmodel.measure.per_op import OpRun
@@ -140,6 +141,6 @@ def _run(fields: Fields) -> Run:
 def _group(networks: Sequence[Network]) -> Group:
     chosen = networks[0].predicted.row.setting
     honest = independent(chosen.block, chosen.profile.name)
-    tier = "microbenchmarks" if chosen.measured_constants else TIERS["none"]
+    tier = tier_on(chosen, TIERS["none"])
     rows = tuple(network.predicted for network in networks)
     return scored(Outcome(rows, {}, networks[0].prediction.validated, honest), tier)

@@ -17,6 +17,7 @@ from costmodel.errors import CostModelError
 from costmodel.execution import kernels_of, module_of
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import resolve
+from costmodel.hardware.loader import HOST
 from costmodel.hardware.schema import CpuEngine
 from costmodel.machine.times import Timer
 from costmodel.roofline import timer_of
@@ -128,7 +129,8 @@ def _on_cores(chosen: Setting, repeat: int) -> Setting:
 def _device(run: Run, hw: str) -> str:
     profile, _ = resolve(hw)
     name = run.device.partition(":")[0]
-    if name == profile.name:
+    here = name == HOST and profile.kind == "host"  # whoever measured called their machine that
+    if name == profile.name or here:
         return hw if ":" in hw or ":" not in run.device else f"{hw}:{run.device.partition(':')[2]}"
     try:
         resolve(run.device)
