@@ -49,7 +49,7 @@ def predict(
     """
     chosen = setting(hw, dtype=dtype, execution=execution, layout=layout, threads=threads)
     batch = batch_of(table)
-    kernels = kernels_of(table.rows, chosen.execution, chosen.format, batch)
+    kernels = kernels_of(table.rows, chosen.execution, chosen.format, batch, chosen.lanes)
     times = times_of(kernels, chosen, calibration)
     notes = assumptions(table, chosen, times)
     return _prediction(kernels, times, chosen, batch, calibration, notes)

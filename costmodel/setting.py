@@ -42,6 +42,14 @@ class Setting:
         return isinstance(engine, CpuEngine) and core(engine.clusters[0].core).isa.startswith("x86")
 
     @property
+    def lanes(self) -> int:
+        """The fp32 values of a vector of the x86 cores; 0 on other engines."""
+        engine = self.profile.engines[self.engine]
+        if not self.is_x86 or not isinstance(engine, CpuEngine):
+            return 0
+        return core(engine.clusters[0].core).vector_bits // 32
+
+    @property
     def hw(self) -> str:
         return f"{self.profile.name}:{self.engine}"
 

@@ -118,10 +118,10 @@ class Blocks(nn.Module):
         return self.second(self.between(self.first(x))).sum((1, 2, 3))
 
 
-def orders(model: nn.Module, dtype: str = "fp32") -> list[str]:
+def orders(model: nn.Module, dtype: str = "fp32", lanes: int = 16) -> list[str]:
     """Which op a map is put into blocks for, or out of them."""
     rows = cm.cost(cm.trace(model.eval(), torch.empty(1, 3, 8, 8))).rows
-    names = [kernel.names[0] for kernel in kernels_of(rows, "onnxruntime", dtype)]
+    names = [kernel.names[0] for kernel in kernels_of(rows, "onnxruntime", dtype, lanes=lanes)]
     return [name for name in names if name.rpartition(".")[2] in ("in", "out")]
 
 
@@ -165,8 +165,11 @@ def test_blocks_of_other_shapes_are_not_multiplied() -> None:
     assert [name.rpartition(".")[2] for name in names] == ["out", "out", "in", "out"]
 
 
-@pytest.mark.parametrize(("channels", "inside"), [(16, True), (20, False)])
-def test_whole_blocks_are_concatenated_as_they_are(channels, inside) -> None:
+@pytest.mark.parametrize(
+    ("lanes", "channels", "inside"),
+    [(16, 16, True), (16, 24, False), (8, 24, True), (8, 20, False)],
+)
+def test_whole_blocks_are_concatenated_as_they_are(lanes, channels, inside) -> None:
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -177,7 +180,7 @@ def test_whole_blocks_are_concatenated_as_they_are(channels, inside) -> None:
             x = self.first(x)
             return self.second(torch.cat([x, x.relu()], 1)).sum((1, 2, 3))
 
-    assert len(orders(Twice())) == (1 if inside else 4)
+    assert len(orders(Twice(), lanes=lanes)) == (1 if inside else 4)
 
 
 def test_maps_of_one_position_have_no_order() -> None:
@@ -190,12 +193,21 @@ def test_maps_of_one_position_have_no_order() -> None:
             return self.second(self.first(x.mean((2, 3), keepdim=True)).relu())
 
     rows = cm.cost(cm.trace(Gate(), torch.empty(1, 32, 8, 8))).rows
-    found = [kernel.family for kernel in kernels_of(rows, "onnxruntime", "fp32")]
+    found = [kernel.family for kernel in kernels_of(rows, "onnxruntime", "fp32", lanes=16)]
     assert "movement" not in found
 
 
-def test_only_single_precision_has_blocks() -> None:
+def test_only_single_precision_on_x86_has_blocks() -> None:
     assert not orders(Blocks(nn.SiLU()), "int8")
+    assert not orders(Blocks(nn.SiLU()), lanes=0)
+
+
+@pytest.mark.parametrize(
+    ("hw", "lanes"),
+    [("i9-10940x", 16), ("i7-12700h", 8), ("rpi4", 0), ("pixel8:gpu", 0), ("t4", 0)],
+)
+def test_the_lanes_of_an_engine(hw, lanes) -> None:
+    assert setting(hw).lanes == lanes
 
 
 class Tokens(nn.Module):

@@ -40,7 +40,7 @@ def convolutions(factors: Sequence[float]) -> list[Row]:
         shape = Convolution(channels, 128, 3, 28, 1, 1)
         run = Run("t4", "", "eager", "fp32", "nchw", None, f"conv{channels}", f"{channels}x28x28",
                   64, 1.0, convolution=shape)  # fmt: skip
-        (work,) = work_of([run]).values()
+        (work,) = work_of([(run, 0)]).values()
         assert isinstance(work, Work)
         row = Row(run, CHOSEN, work)
         rows.append(replace(row, run=replace(run, latency_ms=1e3 * factor * row.predicted(START))))

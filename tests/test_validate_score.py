@@ -45,7 +45,7 @@ def convolutions(scale: float = 1.0) -> list[Row]:
         shape = Convolution(channels, 128, 3, 28, 1, 1)
         run = Run("t4", "", "eager", "fp32", "nchw", None, f"conv{channels}", f"{channels}x28x28",
                   64, 1.0, convolution=shape)  # fmt: skip
-        (work,) = work_of([run]).values()
+        (work,) = work_of([(run, 0)]).values()
         assert isinstance(work, Work)
         found = Row(run, chosen, work)
         seconds = found.predicted(constants.values_of(chosen.block, without="t4"))

@@ -26,7 +26,7 @@ def kernels_in(piece: Piece, chosen: Setting) -> tuple[list[Kernel], list[Kernel
     rows = (*context, *piece.rows, *piece.after)
     front: list[Kernel] = []
     inside: list[Kernel] = []
-    for kernel in kernels_of(rows, chosen.execution, chosen.format, piece.batch):
+    for kernel in kernels_of(rows, chosen.execution, chosen.format, piece.batch, chosen.lanes):
         if own.intersection(_ops(kernel)):
             inside.append(kernel)
         elif ahead.intersection(_ops(kernel)):

@@ -12,7 +12,8 @@ from costmodel.execution.kernel import Access, Kernel
 from costmodel.hardware.schema import Engine, Profile
 from costmodel.table import Row
 
-#: Execution -> module. Each has ``kernels(rows, dtype) -> list[Kernel]`` and ``DTYPES``.
+#: Execution -> module. Each has ``kernels(rows, dtype) -> list[Kernel]`` and ``DTYPES``; one with
+#: ``BLOCKED_BY_LANES`` takes the lanes of a vector, too.
 EXECUTIONS = {
     "eager": "eager",
     "compiled": "compiled",
@@ -34,14 +35,21 @@ def module_of(execution: str) -> ModuleType:
     return importlib.import_module(f"costmodel.execution.{EXECUTIONS[execution]}")
 
 
-def kernels_of(rows: Sequence[Row], execution: str, dtype: str, batch: int = 1) -> list[Kernel]:
+def kernels_of(
+    rows: Sequence[Row], execution: str, dtype: str, batch: int = 1, lanes: int = 0
+) -> list[Kernel]:
     """The kernels that ``execution`` launches for the ops of a table, in order.
 
     ``dtype`` is one of `costmodel.execution.formats.BYTES` or ``amp-fp16``, ``amp-bf16``,
-    ``batch`` the samples that the table counts.
+    ``batch`` the samples that the table counts, ``lanes`` the fp32 values of a vector of the x86
+    cores that run it, 0 on others.
     """
     module = module_of(execution)
-    found: list[Kernel] = module.kernels(rows, dtype)
+    found: list[Kernel] = (
+        module.kernels(rows, dtype, lanes)
+        if getattr(module, "BLOCKED_BY_LANES", False)
+        else module.kernels(rows, dtype)
+    )
     if getattr(module, "SAMPLE_BY_SAMPLE", False):
         return [replace(kernel, samples=batch) for kernel in found]
     return found

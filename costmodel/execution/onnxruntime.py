@@ -33,8 +33,8 @@ FUSING = Fusing(
     additions=True,
     strided=False,
 )
-#: Channels of a block (``MlasNchwcGetBlockSize``): a vector of AVX-512; of AVX2 it is half of that.
-_BLOCK = 16
+#: The number of channels of a block follows the length of a vector.
+BLOCKED_BY_LANES = True
 #: Channels that are moved into blocks together, the last block filled up: 116 and 232 are taken,
 #: 58 are not, as profiles of version 1.32 show (older sources want whole blocks).
 _ALIGNED = 4
@@ -46,22 +46,29 @@ _KNOWN = JOINS | interpolation.OF_MAPS
 _MAP = 4
 
 
-def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
-    """The kernels of one run; int8 rescales every output in three more operations."""
+def kernels(rows: Sequence[Row], dtype: str, lanes: int = 0) -> list[Kernel]:
+    """The kernels of one run; int8 rescales every output in three more operations.
+
+    ``lanes``: fp32 values of a vector of the x86 cores, 0 on others. Blocks have 16 channels with
+    AVX-512 and 8 without it (``NchwcBlockSize`` in onnxruntime/core/mlas/lib/platform.cpp); on Arm
+    there are none, unless a build asks for them (``MLAS_USE_ARM_NEON_NCHWC``).
+    """
     groups = fused(rows, FUSING)
     found = [plain_kernel(group, dtype) for group in groups]
     if dtype == "int8":
         return [replace(k, ops=k.ops + 3 * sum(a.nbytes for a in k.writes)) for k in found]
-    return list(_reordered(groups, found)) if dtype == "fp32" else found
+    if dtype != "fp32" or not lanes:
+        return found
+    return list(_reordered(groups, found, 16 if lanes >= 16 else 8))
 
 
-def _reordered(groups: Sequence[Group], launched: Sequence[Kernel]) -> Iterator[Kernel]:
+def _reordered(groups: Sequence[Group], launched: Sequence[Kernel], block: int) -> Iterator[Kernel]:
     """The kernels with what puts maps into blocks, and out of them."""
     blocked: set[int] = set()
     plain: set[int] = set()
     for group, kernel in zip(groups, launched, strict=True):
         maps = [a for a in kernel.reads if not a.weight]
-        wanted, made = _blocks(group, kernel, blocked)
+        wanted, made = _blocks(group, kernel, blocked, block)
         for access in maps:
             if wanted and access.storage not in blocked:
                 blocked.add(access.storage)
@@ -75,19 +82,19 @@ def _reordered(groups: Sequence[Group], launched: Sequence[Kernel]) -> Iterator[
             plain.discard(access.storage)
 
 
-def _blocks(group: Group, kernel: Kernel, blocked: set[int]) -> tuple[bool, bool]:
+def _blocks(group: Group, kernel: Kernel, blocked: set[int], block: int) -> tuple[bool, bool]:
     """Whether a kernel takes its inputs in blocks, and whether it gives its output in blocks."""
     op, g = group.head.op, kernel.geometry
     if op.inputs and all(extent == 1 for extent in op.inputs[0].shape[2:]):
         return False, False  # one position is the same in either order
     if g is not None and g.kind in ("conv", "depthwise") and len(g.spatial) == _MAP - 2:
         channels = g.k // prod(g.taps)
-        fits = _fits(g, channels)
-        return fits and channels * g.groups >= _BLOCK, fits
+        fits = _fits(g, channels, block)
+        return fits and channels * g.groups >= block, fits
     specs = [spec for spec in op.inputs if spec.kind == "activation"]
     if not specs or any(spec.ndim != _MAP for spec in specs):
         return False, False
-    whole = all(int(spec.shape[1]) % _BLOCK == 0 for spec in specs)
+    whole = all(int(spec.shape[1]) % block == 0 for spec in specs)
     if op.target in pooling.OF_MAPS:
         return whole, whole  # other inputs are put into blocks for it
     inside = all(spec.storage in blocked for spec in specs)
@@ -98,14 +105,14 @@ def _blocks(group: Group, kernel: Kernel, blocked: set[int]) -> tuple[bool, bool
     return inside, inside
 
 
-def _fits(g: Geometry, channels: int) -> bool:
+def _fits(g: Geometry, channels: int, block: int) -> bool:
     """Whether a convolution has a kernel for blocks: the first one takes its few channels as they
     lie, a group has to have whole blocks of its own."""
     if g.groups == 1:
-        return channels < _BLOCK or channels % _ALIGNED == 0
+        return channels < block or channels % _ALIGNED == 0
     if channels == 1 and g.n == 1:
         return g.groups % _ALIGNED == 0
-    return channels % _BLOCK == 0 and g.n % _BLOCK == 0
+    return channels % block == 0 and g.n % block == 0
 
 
 def _reorder(kernel: Kernel, access: Access, way: str) -> Kernel:

@@ -168,7 +168,7 @@ def rows_of(profile: Profile, runtime: str, points: Sequence[Timed]) -> list[Row
                 tables[benchmark.name] = cost(trace(model, x, mode=benchmark.mode))
         table = tables[benchmark.name]
         kernels = _as_left_by_others(
-            kernels_of(table.rows, runtime, chosen.format, benchmark.shape[0])
+            kernels_of(table.rows, runtime, chosen.format, benchmark.shape[0], chosen.lanes)
         )
         run = Run(
             device=profile.name, software="", execution=runtime, dtype="fp32", layout="nchw",

@@ -78,7 +78,9 @@ def gap(table: CostTable, prediction: Prediction, measured_s: float) -> Gap:
     dtype: Any = AMP.get(chosen.format, chosen.format.partition("-")[0])
     rate = peak(chosen.profile, chosen.engine, dtype, chosen.threads)
     bandwidth = memory.gb_per_s * 1e9
-    kernels = kernels_of(table.rows, chosen.execution, chosen.format, prediction.batch)
+    kernels = kernels_of(
+        table.rows, chosen.execution, chosen.format, prediction.batch, chosen.lanes
+    )
     compute = [2 * kernel.macs / rate for kernel in kernels]
     traffic = [kernel.nbytes / bandwidth for kernel in kernels]
     floors = {"compute": sum(compute), "memory": compulsory_bytes(kernels) / bandwidth}

@@ -64,11 +64,15 @@ class Row:
 
 
 #: Runs with equal keys launch the same kernels.
-Key: TypeAlias = tuple[str, str, int, str, str, str, str]
+Key: TypeAlias = tuple[str, str, int, str, str, str, str, int]
+#: A run, and the lanes of the cores that it runs on (`Setting.lanes`).
+Launch: TypeAlias = tuple[Run, int]
 
 
-def _key(run: Run) -> Key:
-    return run.model, run.input_shape, run.batch, run.layout, run.execution, run.dtype, run.mode
+def _key(run: Run, lanes: int = 0) -> Key:
+    return (
+        run.model, run.input_shape, run.batch, run.layout, run.execution, run.dtype, run.mode, lanes
+    )  # fmt: skip
 
 
 def settings_of(
@@ -164,10 +168,10 @@ def rows_of(
 
     Work is cut by model, so that one process builds a model once for all its shapes and batches.
     """
-    models: dict[str, dict[Key, Run]] = {}
-    launched = [replace(run, dtype=chosen.format) for run, chosen in pairs]
-    for run in launched:
-        models.setdefault(run.model, {}).setdefault(_key(run), run)
+    models: dict[str, dict[Key, Launch]] = {}
+    launched = [(replace(run, dtype=chosen.format), chosen.lanes) for run, chosen in pairs]
+    for run, lanes in launched:
+        models.setdefault(run.model, {}).setdefault(_key(run, lanes), (run, lanes))
     batches = [list(runs.values()) for runs in _packed(models)]
     work: dict[Key, Work | str] = {}
     with _progress(title, sum(map(len, batches))) as advance:
@@ -176,8 +180,8 @@ def rows_of(
             advance(len(done))
     rows: list[Row] = []
     skipped: list[Skipped] = []
-    for (run, chosen), actual in zip(pairs, launched, strict=True):
-        found = work[_key(actual)]
+    for (run, chosen), (actual, lanes) in zip(pairs, launched, strict=True):
+        found = work[_key(actual, lanes)]
         if isinstance(found, str):
             skipped.append(Skipped(run.model, found, run.source))
         else:
@@ -185,9 +189,9 @@ def rows_of(
     return rows, skipped
 
 
-def _packed(models: Mapping[str, dict[Key, Run]]) -> list[dict[Key, Run]]:
+def _packed(models: Mapping[str, dict[Key, Launch]]) -> list[dict[Key, Launch]]:
     """Models of few runs put together, so that sending work costs little beside doing it."""
-    packs: list[dict[Key, Run]] = []
+    packs: list[dict[Key, Launch]] = []
     for runs in models.values():
         if packs and len(packs[-1]) + len(runs) <= 8:
             packs[-1].update(runs)
@@ -197,7 +201,7 @@ def _packed(models: Mapping[str, dict[Key, Run]]) -> list[dict[Key, Run]]:
 
 
 def _mapped(
-    batches: Sequence[list[Run]], pool: ProcessPoolExecutor | None
+    batches: Sequence[list[Launch]], pool: ProcessPoolExecutor | None
 ) -> Iterator[dict[Key, Work | str]]:
     if pool is None or len(batches) < 2:
         yield from map(work_of, batches)
@@ -206,29 +210,30 @@ def _mapped(
         yield future.result()
 
 
-def work_of(runs: Sequence[Run]) -> dict[Key, Work | str]:
+def work_of(launches: Sequence[Launch]) -> dict[Key, Work | str]:
     """The kernels of each run, or the reason why there are none. Runs in a worker process."""
     tracer = Tracer()
     found: dict[Key, Work | str] = {}
-    for run in runs:
+    for run, lanes in launches:
+        key = _key(run, lanes)
         collecting = gc.isenabled()
         gc.disable()  # a trace is many small objects, none of them garbage
         try:
-            found[_key(run)] = _work(run, tracer)
+            found[key] = _work(run, lanes, tracer)
         except CostModelError as error:
-            found[_key(run)] = str(error)
+            found[key] = str(error)
         except Exception as error:  # somebody else's model code
             reason = " ".join(str(error).split())[:200]
-            found[_key(run)] = f"cannot trace it: {type(error).__name__}: {reason}"
+            found[key] = f"cannot trace it: {type(error).__name__}: {reason}"
         finally:
             if collecting:
                 gc.enable()
     return found
 
 
-def _work(run: Run, tracer: Tracer) -> Work:
+def _work(run: Run, lanes: int, tracer: Tracer) -> Work:
     table = convolution_table(run) if run.convolution else tracer.table(subject_of(run))
-    kernels = tuple(kernels_of(table.rows, run.execution, run.dtype, run.batch))
+    kernels = tuple(kernels_of(table.rows, run.execution, run.dtype, run.batch, lanes))
     return Work(kernels, int(table.total.macs), activations_of(table))
 
 
