@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
@@ -37,7 +38,7 @@ class Subject:
 def analyze(
     model: str | nn.Module,
     inputs: Any = None,
-    hw: str | None = None,
+    hw: str | PathLike[str] | None = None,
     *,
     kwargs: Mapping[str, Any] | None = None,
     batch: int | None = None,
@@ -52,7 +53,7 @@ def analyze(
     ``model`` is a module or a target (``"timm:resnet50"``, ``"net.py:Net(width=2)"``). ``inputs``
     are tensors or shapes (``"1x3x224x224"``, ``"int64:1x128"``), one or a sequence of them, and
     ``kwargs`` the same by keyword; without either, the model's own declared inputs. ``batch``
-    replaces their leading dimension. ``hw`` is a device profile's name; the arguments after
+    replaces their leading dimension. ``hw`` is a device profile's name or file; the arguments after
     ``mode`` are passed to `costmodel.roofline.predict`.
 
     Raises `CostModelError` when the model, its inputs or the device cannot be used.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from types import ModuleType
 from typing import Literal
 
@@ -34,7 +35,7 @@ _MACHINES = {
 
 def predict(
     table: CostTable,
-    hw: str,
+    hw: str | PathLike[str],
     *,
     dtype: str | None = None,
     execution: str | None = None,

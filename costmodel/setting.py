@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 
 from costmodel.errors import CostModelError
 from costmodel.execution import engine_for, format_of, module_of, runs_framework
@@ -99,7 +100,7 @@ class Setting:
 
 
 def setting(
-    hw: str,
+    hw: str | PathLike[str],
     *,
     dtype: str | None = None,
     execution: str | None = None,

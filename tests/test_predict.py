@@ -13,6 +13,7 @@ from torch import nn
 from costmodel.errors import CostModelError
 from costmodel.execution import compiled, eager, kernels_of
 from costmodel.hardware import load_profile, profile_names
+from costmodel.hardware.loader import profile_paths
 from costmodel.hardware.schema import CpuEngine, GpuEngine
 from costmodel.machine import gpu, products
 from costmodel.machine.constants import blocks, values_of
@@ -115,6 +116,12 @@ def test_a_lower_peak_is_never_faster(table: CostTable, hw: str) -> None:
 def test_a_larger_batch_is_never_faster(hw: str) -> None:
     times = [predict(table_of(Separable(), n, 3, 64, 64), hw).latency_s for n in (1, 2, 8, 64)]
     assert times == sorted(times)
+
+
+def test_a_profile_may_be_given_as_a_path(table: CostTable) -> None:
+    path = profile_paths()["rpi4"]
+    assert path.name == "rpi4.yaml"
+    assert predict(table, path) == predict(table, str(path)) == predict(table, "rpi4")
 
 
 def test_depthwise_is_memory_bound_and_its_pointwise_partner_compute_bound() -> None:

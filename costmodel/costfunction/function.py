@@ -12,6 +12,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -124,7 +125,7 @@ class CostFunction:
             raise CostModelError("no device was named; give cost_function hw=…")
         return found
 
-    def on(self, hw: str, **options: Any) -> CostFunction:
+    def on(self, hw: str | PathLike[str], **options: Any) -> CostFunction:
         """The same space on another device; nothing is traced again."""
         chosen = setting(hw, **options)
         return _checked(CostFunction(self.survey, chosen), options)
@@ -161,7 +162,7 @@ def cost_function(
     choices: Mapping[str, Sequence[int]],
     inputs: str | Sequence[str] | None = None,
     *,
-    hw: str | None = None,
+    hw: str | PathLike[str] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> CostFunction:

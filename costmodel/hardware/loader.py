@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,16 @@ def load_profile(name_or_path: str | Path) -> Profile:
     return _cached(path, path.stat().st_mtime_ns)
 
 
-def resolve(hw: str) -> tuple[Profile, str]:
-    """``"pixel8:gpu"`` or ``"./my.yaml:gpu"`` as profile and engine name.
+def resolve(hw: str | PathLike[str]) -> tuple[Profile, str]:
+    """``"pixel8:gpu"``, ``"./my.yaml:gpu"`` or the path of a file as profile and engine name.
 
     Without an engine, the profile's default one. Raises `CostModelError` for an unknown device or
     an engine that the device lacks.
     """
-    name, separator, engine = hw.rpartition(":")
+    named = fspath(hw)
+    name, separator, engine = named.rpartition(":")
     if not separator or "/" in engine or "\\" in engine:
-        name, engine = hw, ""
+        name, engine = named, ""
     profile = load_profile(name)
     chosen = engine.lower() or profile.default.engine
     if chosen not in profile.engines:
