@@ -117,7 +117,10 @@ def update(entries: dict[str, dict[str, Any]], found: Mapping[str, Mapping[str, 
     """Put the fit into a block, and print the values that moved."""
     for name, fields in found.items():
         print(f"    {name}: {entries[name]['value']:g} -> {fields['value']:g}")
-        entries[name] = {**entries[name], **fields}
+        known = entries[name].get("prior")  # which stands in where a device is not named
+        without = {device: value for device, value in fields["without"].items() if value != known}
+        entry = {**entries[name], **fields, "without": without}
+        entries[name] = entry if without else {k: v for k, v in entry.items() if k != "without"}
 
 
 def rounded(value: float) -> float:

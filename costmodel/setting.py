@@ -25,6 +25,8 @@ class Setting:
     dtype: str
     layout: str
     threads: int | None
+    #: The runtime that calls an accelerator, where a run names it.
+    caller: str | None = None
 
     @property
     def block(self) -> str:

@@ -344,6 +344,24 @@ def test_blocks_of_the_matrix_engine(shape: tuple[int, int, int, int], filled: i
     assert work_of([_product(*shape)]).matrix.tolist() == [filled]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "caller", "name"),
+    [("int8", "tflite", None), ("int8", None, None), ("fp16", "onnx", None),
+     ("int8", "qnn_dlc", "accelerator_narrows_ns"), ("int8", "onnx", "cpu_narrows_ns")],
+)  # fmt: skip
+def test_who_narrows_the_input_of_an_int8_network(
+    dtype: str, caller: str | None, name: str | None
+) -> None:
+    kernels = kernels_of(_network().rows, "npu", dtype)
+    bare = setting("galaxy-s24:npu", dtype=dtype, execution="npu")
+    named = replace(bare, caller=caller)
+    elements = _network().info.inputs[0].numel
+    before, after = (times_of(kernels, chosen) for chosen in (bare, named))
+    extra = elements * named.constants()[name] * 1e-9 if name else 0.0
+    assert after.latency.sum() - before.latency.sum() == pytest.approx(extra, abs=1e-12)
+    assert after.begin - before.begin == pytest.approx(extra, abs=1e-12)
+
+
 def test_side_by_side_costs_an_accelerator_nothing_in_floating_point() -> None:
     from costmodel.machine.npu import work_of
 

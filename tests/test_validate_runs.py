@@ -120,6 +120,12 @@ def test_hw_takes_its_own_rows_and_unknown_devices(tmp_path: Path) -> None:
     assert "measured on rpi5, not on rpi4" in [item.why for item in skipped]
 
 
+def test_a_run_says_who_calls_an_accelerator(tmp_path: Path) -> None:
+    npu = {"device": "galaxy-s24:npu", "software": "onnx", "execution": "npu", "dtype": "int8"}
+    runs, _ = read(written(tmp_path, HEADER, line(**npu), line()))
+    assert [chosen.caller for _, chosen in settings_of(runs)[0]] == ["onnx", None]
+
+
 def test_host_is_whichever_calibrated_machine_is_named(tmp_path: Path) -> None:
     lines = [line(device=device, execution="eager") for device in ("host", "epyc-genoa", "rpi4")]
     runs, _ = read(written(tmp_path, HEADER, *lines))

@@ -3,7 +3,8 @@
 The matrix engine works on blocks of 32 input by 32 output channels by 8 x 8 positions, partly
 empty at ragged edges, and densely across narrow groups. Depthwise convolutions, scalar operations
 and copies are the vector unit's. Weights come from main memory in every run; activations do when
-they are further apart than the on-chip memory is large.
+they are further apart than the on-chip memory is large. A network in int8 whose caller hands it
+floats narrows them first.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from costmodel.execution.formats import BYTES
 from costmodel.execution.kernel import Kernel, nbytes
+from costmodel.execution.npu import narrowed
 from costmodel.hardware import peak
 from costmodel.hardware.schema import NpuEngine
 from costmodel.machine.caches import Touches, hits, touches
@@ -48,9 +50,28 @@ def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     rate = peak(chosen.profile, chosen.engine, chosen.dtype)  # type: ignore[arg-type]
     half = peak(chosen.profile, chosen.engine, "fp16")
     work, sram = work_of(kernels), (engine.sram_mb or 0.0) * 2**20
-    return lambda constants: evaluate(
-        work, rate / 2, half / 2, memory.gb_per_s * 1e9, sram, constants, engine.call_us
-    )
+    place = narrowed(chosen.dtype, chosen.caller)
+    floats = _entering(kernels) if place else 0.0
+
+    def seconds(constants: Mapping[str, float]) -> Times:
+        call_us = constants["call_us"] if engine.call_us is None else engine.call_us
+        if place:
+            call_us += floats * constants[f"{place}_narrows_ns"] * 1e-3
+        return evaluate(work, rate / 2, half / 2, memory.gb_per_s * 1e9, sram, constants, call_us)
+
+    return seconds
+
+
+def _entering(kernels: Sequence[Kernel]) -> float:
+    """Elements that a run gets from outside: what is read and was not written before."""
+    known: set[int] = set()
+    found = 0.0
+    for kernel in kernels:
+        for access in kernel.reads:
+            if not access.weight and access.storage not in known:
+                found += access.nbytes / BYTES[kernel.dtype]
+        known.update(access.storage for access in (*kernel.reads, *kernel.writes))
+    return found
 
 
 def work_of(kernels: Sequence[Kernel]) -> Work:
@@ -69,9 +90,9 @@ def evaluate(
     bytes_per_s: float,
     sram: float,
     constants: Mapping[str, float],
-    call_us: float | None = None,
+    call_us: float,
 ) -> Times:
-    """Seconds from work and peaks; ``call_us`` of the profile goes before the constant."""
+    """Seconds from work and peaks; ``call_us`` is what the call takes besides."""
     slow = macs_per_s16 * constants["vector_share"]
     compute = work.matrix / (macs_per_s * constants["matrix_efficiency"])
     compute = compute + (work.vector + work.copied) * work.width / slow
@@ -82,7 +103,7 @@ def evaluate(
     traffic = outside / (bytes_per_s * constants["stream_efficiency"])
     active = work.matrix + work.vector + work.copied > 0
     overhead = np.where(active, constants["layer_us"] * 1e-6 * work.width, 0.0)
-    begin = (constants["call_us"] if call_us is None else call_us) * 1e-6
+    begin = call_us * 1e-6
     overhead[:1] += begin
     exposed = constants["exposed"] * np.minimum(compute, traffic)
     latency = np.maximum(compute, traffic) + exposed + overhead

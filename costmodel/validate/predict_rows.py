@@ -98,13 +98,14 @@ def settings_of(
 
 def _setting(run: Run, hw: str | None) -> Setting:
     device = run.device if hw is None else _device(run, hw)
-    return setting(
+    chosen = setting(
         device,
         dtype=run.dtype,
         execution=run.execution,
         layout=run.layout,
         threads=run.threads,
     )
+    return replace(chosen, caller=run.software) if run.execution == "npu" else chosen
 
 
 def _on_cores(chosen: Setting, repeat: int) -> Setting:
