@@ -62,21 +62,17 @@ def main() -> None:
         found, _ = validate(runs, tiers=("none", "one"), hw=str(profile), jobs=arguments.jobs)
         lines += [*report(found, profile, runs), "", (folder / NOTES).read_text()]
         if arguments.residuals:
-            keep_residuals(found, folder.name.removesuffix("-vm"))
+            keep_residuals(found)
             intervals.document.cache_clear()
     write_atomic(arguments.output, "\n".join(lines).rstrip() + "\n")
 
 
-def keep_residuals(found: Validation, device: str) -> None:
+def keep_residuals(found: Validation) -> None:
     """Put the errors into ``residuals.yaml``, under the tiers of measured devices."""
     document = residuals(
         replace(group, tier=intervals.tier_on(group.predicted[0].row.setting, group.tier))
         for group in found.groups
     )
-    for tiers in document["blocks"].values():
-        for tier, devices in tiers.items():
-            (entry,) = devices.values()
-            tiers[tier] = {device: entry}
     known = intervals.document()
     document["unseen_device_factor"] = known["unseen_device_factor"]
     write_atomic(intervals.FILE, dump(merged(document, known)))
