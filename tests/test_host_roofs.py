@@ -16,8 +16,8 @@ from costmodel.cli import cli
 from costmodel.errors import CostModelError
 from costmodel.hardware import Cluster, CpuEngine, check_file, cpu_peak, host, load_profile, peak
 from costmodel.hardware.catalog import FOLDER
+from costmodel.hardware.checked import check
 from costmodel.hardware.gpus import engine_named
-from costmodel.hardware.loader import check
 from costmodel.hardware.processor import Cores, Facts
 from costmodel.hardware.records import read_mapping
 from costmodel.hardware.schema import Point

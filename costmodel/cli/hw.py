@@ -30,7 +30,7 @@ def hw() -> None:
 def list_profiles() -> None:
     """List the installed profiles: peak FP32 rate of the default engine, memory bandwidth."""
     from costmodel.hardware import load_profile, peak, profile_names
-    from costmodel.hardware.loader import HOST
+    from costmodel.hardware.host import HOST
 
     rows = []
     for name in [*profile_names(), HOST]:

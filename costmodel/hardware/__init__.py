@@ -1,8 +1,9 @@
 """Device profiles: peaks, memory levels and energy of real hardware, each figure with a source."""
 
 from costmodel.hardware.catalog import architecture, core
+from costmodel.hardware.checked import check_file
 from costmodel.hardware.energy import energy
-from costmodel.hardware.loader import check_file, load_profile, profile_names, resolve
+from costmodel.hardware.loader import load_profile, profile_names, resolve
 from costmodel.hardware.peaks import cpu_peak, peak
 from costmodel.hardware.schema import (
     Cluster,

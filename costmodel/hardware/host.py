@@ -18,11 +18,13 @@ import yaml
 
 from costmodel.errors import CostModelError
 from costmodel.hardware.catalog import FOLDER, core
-from costmodel.hardware.loader import HOST, check, check_file
+from costmodel.hardware.checked import check, check_file
 from costmodel.hardware.processor import Cores, Facts, facts
 from costmodel.hardware.records import read_mapping
 from costmodel.hardware.schema import CpuEngine, Profile
 
+#: The name of its profile; there is no file of that name among the profiles.
+HOST = "host"
 #: What a prediction says that rests on detection alone.
 UNCALIBRATED = "host: detected, not calibrated; costmodel hw calibrate measures it"
 _SERVER = ("epyc", "xeon", "neoverse", "graviton", "ampere")

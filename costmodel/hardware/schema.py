@@ -1,7 +1,7 @@
 """What a device profile may say: the pydantic models behind every YAML file in this folder.
 
 Units are in the field names. Peaks are *dense* (never the 2:4-sparse figure) and count a fused
-multiply-add as two FLOPs. Every figure needs an entry in ``sources``; `costmodel.hardware.loader`
+multiply-add as two FLOPs. Every figure needs an entry in ``sources``; `costmodel.hardware.checked`
 enforces that, so that a number without an origin cannot enter the product.
 """
 

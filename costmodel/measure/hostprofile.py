@@ -15,9 +15,9 @@ from typing import Any
 from costmodel.errors import CostModelError
 from costmodel.files import write_atomic
 from costmodel.hardware.catalog import core
+from costmodel.hardware.checked import check
 from costmodel.hardware.gpus import engine_named
-from costmodel.hardware.host import as_yaml, document, stored
-from costmodel.hardware.loader import HOST, check
+from costmodel.hardware.host import HOST, as_yaml, document, stored
 from costmodel.hardware.processor import Facts, facts
 from costmodel.hardware.schema import CpuEngine, Point, Profile
 from costmodel.measure.roofs import Say, bandwidths, measure_roofs, peaks

@@ -17,7 +17,7 @@ from costmodel.errors import CostModelError
 from costmodel.execution import kernels_of, module_of
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware import resolve
-from costmodel.hardware.loader import HOST
+from costmodel.hardware.host import HOST
 from costmodel.hardware.schema import CpuEngine
 from costmodel.machine.times import Timer
 from costmodel.roofline import timer_of
