@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -14,9 +15,11 @@ from costmodel.api import trace
 from costmodel.errors import CostModelError
 from costmodel.hardware import load_profile
 from costmodel.machine.constants import constants_of, values_of
-from costmodel.measure import calibrate
+from costmodel.measure import calibrate, runtimes
 from costmodel.measure.calibrate import (
+    Session,
     Timed,
+    at_one_pace,
     fit_constants,
     fitted,
     rows_of,
@@ -81,14 +84,15 @@ def test_weights_and_the_first_outputs_are_cold() -> None:
 
 def test_timing_gives_positive_seconds_and_the_threads_used() -> None:
     said: list[str] = []
-    found = timed("eager", 1, 2.0, said.append)
-    assert found
+    found = timed("eager", 1, 2.0, said.append, (1,))
+    assert found.points
     assert said[-1].startswith("eager, threads: 1, round ")
-    assert all(point.seconds > 0 and point.threads == 1 for point in found)
+    assert all(point.seconds > 0 and point.threads == 1 for point in found.points)
+    assert 0 < found.probe_ms[1] < 1e3
 
 
 def test_too_little_time_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "timed", lambda *_: iter(()))
+    monkeypatch.setattr(calibrate, "timed", lambda *_: Session((), {}))
     with pytest.raises(CostModelError, match="12 are needed; give more --seconds"):
         fit_constants(PROFILE, ["eager"], threads=1, seconds=1.0)
 
@@ -99,11 +103,29 @@ def test_an_unknown_runtime_is_refused_before_anything_runs() -> None:
 
 
 def test_a_layer_that_a_runtime_refuses_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refusing(*_: object, **__: object) -> object:
-        raise CostModelError("cannot convert it")
+    known = runtimes.prepare
 
-    monkeypatch.setattr("costmodel.measure.runtimes.prepare", refusing)
-    assert timed("eager", 1, 0.2, lambda _: None) == []
+    def refusing(runtime: str, *inputs: Any, **how: Any) -> Any:
+        if runtime == "ncnn":
+            raise CostModelError("cannot convert it")
+        return known(runtime, *inputs, **how)
+
+    monkeypatch.setattr(runtimes, "prepare", refusing)
+    assert timed("ncnn", 1, 0.2, lambda _: None, (1,)) == Session((), {})
+
+
+def test_sessions_are_brought_to_one_pace() -> None:
+    """The second session found everything, itself included, to take four times as long."""
+    one, two = SOME[:2]
+    sessions = [
+        Session((Timed(one, 1, 3.0),), {1: 1.0, 2: 0.5}),
+        Session((Timed(two, 2, 8.0),), {1: 4.0, 2: 2.0}),
+    ]
+    points, paces = at_one_pace(sessions)
+    assert points == [Timed(one, 1, pytest.approx(6.0)), Timed(two, 2, pytest.approx(4.0))]
+    assert paces == pytest.approx({1: 2.0, 2: 1.0})
+    assert at_one_pace(sessions[:1]) == (list(sessions[0].points), {1: 1.0, 2: 0.5})
+    assert at_one_pace([]) == ([], {})
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from costmodel.hardware.processor import Cores, Facts
 from costmodel.hardware.records import read_mapping
 from costmodel.hardware.schema import Point
 from costmodel.measure import hostprofile, roofs
+from costmodel.measure.calibrate import Fitted
 from costmodel.measure.timing import Timing
 from costmodel.plot import roof_points, style
 
@@ -169,7 +170,7 @@ def machine(tmp_path, monkeypatch):
     def fit_constants(profile, runtimes, *, threads, seconds, advance):
         asked.update(profile=profile, runtimes=runtimes, threads=threads, seconds=seconds)
         advance("fitting")
-        return {"eager": {"matrix_efficiency": 0.87654321}}
+        return {"eager": Fitted({"matrix_efficiency": 0.87654321}, {"1": 1.23456})}
 
     fake = types.ModuleType("costmodel.measure.calibrate")
     fake.fit_constants = fit_constants
@@ -212,6 +213,7 @@ def test_calibrate_keeps_the_profile_and_writes_it_where_it_is_asked(machine, tm
     found = load_profile("host")
     assert found == check_file(path)
     assert found.measured.constants == {"eager": {"matrix_efficiency": 0.8765}}
+    assert found.measured.probe_ms == {"eager": {"1": 1.235}}
     assert CliRunner().invoke(cli, ["hw", "check", str(path)]).stdout == "ok\n"
     assert cpu_peak(found, "cpu", "fp32") == pytest.approx(140e9, rel=1e-3)
     assert len(yaml.safe_load(path.read_text())["measured"]["points"]) == len(POINTS)

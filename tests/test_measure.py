@@ -28,7 +28,7 @@ ROW = {
     "device": "host", "software": "torch 2.13.0", "execution": "eager", "dtype": "fp32",
     "layout": "nchw", "threads": "1", "model": "net.py:Net(a=1,b=2)", "input_shape": "3x8x8",
     "batch": "1", "latency_ms": "1.5", "statistic": "median", "source": "measured here",
-    "p10_ms": "1.4", "p90_ms": "1.6", "runs": "10", "mode": "eval",
+    "p10_ms": "1.4", "p90_ms": "1.6", "runs": "10", "mode": "eval", "probe_ms": "1.2",
 }  # fmt: skip
 
 

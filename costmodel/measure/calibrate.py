@@ -46,6 +46,23 @@ class Timed:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Microbenchmarks on one number of threads, and the median round of `costmodel.measure.pace`
+    between them, in milliseconds, by threads."""
+
+    points: tuple[Timed, ...]
+    probe_ms: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The constants of a runtime, and the pace at which they hold, by threads."""
+
+    constants: dict[str, float]
+    probe_ms: dict[str, float]
+
+
 def fit_constants(
     profile: Profile,
     runtimes: Sequence[str],
@@ -53,7 +70,7 @@ def fit_constants(
     threads: int,
     seconds: float,
     advance: Callable[[str], object] = lambda _: None,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Fitted]:
     """The constants of every runtime, by execution, fitted on microbenchmarks run now.
 
     ``seconds`` is shared evenly among the runtimes, and by runs on one thread and on ``threads``,
@@ -69,39 +86,72 @@ def fit_constants(
     teams = sorted({1, threads})
     share = seconds / len(runtimes) / len(teams)
     for runtime in runtimes:
-        points = [point for team in teams for point in timed(runtime, team, share, advance)]
+        sessions = [timed(runtime, team, share, advance, teams) for team in teams]
+        points, paces = at_one_pace([session for session in sessions if session.points])
         if len(points) < ENOUGH:
             raise CostModelError(
                 f"{runtime}: {len(points)} microbenchmarks in {seconds / len(runtimes):.0f} s, "
                 f"{ENOUGH} are needed; give more --seconds"
             )
-        found[runtime] = fitted(profile, runtime, points)
+        known = {str(team): milliseconds for team, milliseconds in paces.items()}
+        found[runtime] = Fitted(fitted(profile, runtime, points), known)
     return found
 
 
+def at_one_pace(sessions: Sequence[Session]) -> tuple[list[Timed], dict[int, float]]:
+    """The points of all sessions as long as they would have taken at the pace of the mean session,
+    and the probes of that pace: between sessions the machine may have become slower for all."""
+    if not sessions:
+        return [], {}
+    mean = {
+        team: statistics.geometric_mean(session.probe_ms[team] for session in sessions)
+        for team in sessions[0].probe_ms
+    }
+    points = []
+    for session in sessions:
+        slower = statistics.geometric_mean(session.probe_ms[team] / mean[team] for team in mean)
+        points += [replace(point, seconds=point.seconds / slower) for point in session.points]
+    return points, mean
+
+
 def timed(
-    runtime: str, threads: int, seconds: float, advance: Callable[[str], object]
-) -> list[Timed]:
-    """Every microbenchmark that fits into ``seconds``; those that the runtime refuses left out."""
+    runtime: str,
+    threads: int,
+    seconds: float,
+    advance: Callable[[str], object],
+    teams: Sequence[int] = (),
+) -> Session:
+    """Every microbenchmark that fits into ``seconds``; those that the runtime refuses left out.
+
+    Between the rounds the machine's pace is taken on each of ``teams``.
+    """
     from costmodel.measure.allocator import keep_freed_memory
     from costmodel.measure.denormals import flushed
+    from costmodel.measure.pace import probe
     from costmodel.measure.timing import wall_clock
 
     keep_freed_memory()
     end = time.monotonic() + seconds
     with flushed(), ExitStack() as stack:
+        pace = probe()
         ready = prepared(runtime, threads, end, stack, advance)
         calls: list[list[float]] = [[] for _ in ready]
+        paces: dict[int, list[float]] = {team: [] for team in teams}
         done = 0
         while ready and (done < ROUNDS or time.monotonic() < end):
             done += 1
             advance(f"{runtime}, threads: {threads}, round {done}")
             for (_, one), taken in zip(ready, calls, strict=True):
                 taken.append(wall_clock(one.run))
-    return [
+            for team, found in paces.items():
+                found.append(pace(team))
+    points = tuple(
         Timed(benchmark, threads, statistics.median(taken))
         for (benchmark, _), taken in zip(ready, calls, strict=True)
-    ]
+    )
+    return Session(
+        points, {team: statistics.median(found) for team, found in paces.items() if found}
+    )
 
 
 def prepared(
@@ -191,4 +241,15 @@ def _as_left_by_others(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
     return (replace(first, reads=(*first.reads, *fetched)), *others, _REST)
 
 
-__all__ = ["ROUNDS", "Timed", "fit_constants", "fitted", "prepared", "rows_of", "timed"]
+__all__ = [
+    "ROUNDS",
+    "Fitted",
+    "Session",
+    "Timed",
+    "at_one_pace",
+    "fit_constants",
+    "fitted",
+    "prepared",
+    "rows_of",
+    "timed",
+]

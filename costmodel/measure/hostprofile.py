@@ -42,13 +42,13 @@ def calibrate_host(
     made = with_roofs(found, points)
     _add_gpu(made, say)
     profile = check(made, Path(HOST))
-    constants = fit_constants(
+    fitted = fit_constants(
         profile, runtimes, threads=profile.default.threads or 1,
         seconds=seconds * (1 - _FOR_ROOFS), advance=say,
     )  # fmt: skip
-    made["measured"]["constants"] = {
-        execution: {name: float(f"{value:.4g}") for name, value in values.items()}
-        for execution, values in constants.items()
+    made["measured"] |= {
+        "constants": {name: _rounded(one.constants) for name, one in fitted.items()},
+        "probe_ms": {name: _rounded(one.probe_ms) for name, one in fitted.items()},
     }
     return made
 
@@ -97,6 +97,10 @@ def save(document: Mapping[str, Any], output: str | Path | None) -> Path:
     if output is not None:
         write_atomic(output, text)
     return kept
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.4g}") for name, value in values.items()}
 
 
 def _add_gpu(made: dict[str, Any], say: Say) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import statistics
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,11 +60,13 @@ def perform(job: Job) -> tuple[dict[str, str], list[str]]:
     """Measure: the whole row, and words about noise. Raises `CostModelError` in one line."""
     import torch
 
+    from costmodel.measure.pace import probe
     from costmodel.measure.runtimes import prepare
     from costmodel.measure.weights import materialise
 
     row = describe(job)
     clock = wall_clock
+    paces: list[float] = []
     with ExitStack() as stack:
         model, inputs = materialise(job.target, job.inputs, job.batch)
         if job.device == "cuda":
@@ -75,10 +78,13 @@ def perform(job: Job) -> tuple[dict[str, str], list[str]]:
                 layout=job.layout, mode=job.mode,
             )
         )  # fmt: skip
+        pace = probe() if job.device == "cpu" else None
         load = stack.enter_context(host.watched())
         try:
-            timing = time_calls(prepared.run, min_seconds=job.seconds, clock=clock,
-                                max_seconds=max(10.0, 4 * job.seconds))  # fmt: skip
+            timing = time_calls(
+                prepared.run, min_seconds=job.seconds, max_seconds=max(10.0, 4 * job.seconds),
+                clock=clock, aside=(lambda: paces.append(pace(prepared.threads))) if pace else None,
+            )  # fmt: skip
         except Exception as error:
             said = " ".join(str(error).split())[:300]
             raise CostModelError(
@@ -93,6 +99,7 @@ def perform(job: Job) -> tuple[dict[str, str], list[str]]:
         "p10_ms": f"{timing.p10_s * 1e3:.6g}",
         "p90_ms": f"{timing.p90_s * 1e3:.6g}",
         "runs": str(timing.runs),
+        "probe_ms": f"{statistics.median(paces):.6g}" if paces else "",
     }
     return row, host.remarks(load, timing)
 

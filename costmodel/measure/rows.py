@@ -18,7 +18,9 @@ from costmodel.errors import CostModelError
 from costmodel.validate.runs import COLUMNS
 
 #: Columns of the run format, and after them what a reader of the format may ignore.
-HEADER = (*COLUMNS, "p10_ms", "p90_ms", "runs", "mode")
+HEADER = (*COLUMNS, "p10_ms", "p90_ms", "runs", "mode", "probe_ms")
+#: What a file may lack that another version has begun.
+_LATER = ("probe_ms",)
 #: What makes two rows the same measurement.
 KEY = (
     "device", "software", "execution", "dtype", "layout", "threads", "model", "input_shape",
@@ -46,7 +48,7 @@ def start(path: str | Path) -> None:
         header = _header(_content(handle), path)
         if header is None:
             _write(handle, _line(HEADER))
-        elif missing := [name for name in HEADER if name not in header]:
+        elif missing := [name for name in HEADER if name not in (*header, *_LATER)]:
             raise CostModelError(
                 f"{path} has no column{'s' * (len(missing) > 1)} {', '.join(missing)}; choose "
                 "another path with -o"

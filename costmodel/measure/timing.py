@@ -16,6 +16,8 @@ Clock = Callable[[Call], float]
 FEWEST = 3
 #: Share of the time limit that warming up may take.
 _WARM_UP = 0.4
+#: Seconds of a call for which it does not matter what ran before.
+LONG = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,14 @@ def time_calls(
     max_seconds: float = 10.0,
     tolerance: float = 0.03,
     clock: Clock = wall_clock,
+    aside: Call | None = None,
 ) -> Timing:
     """Call until it is steady, then until ``min_seconds`` and ``min_runs`` are both reached.
 
     Steady means that the medians of two successive groups of calls differ by less than
-    ``tolerance``. ``max_seconds`` bounds the whole, but at least `FEWEST` samples are taken. What
-    the call raises is passed on.
+    ``tolerance``. ``max_seconds`` bounds the whole, but at least `FEWEST` samples are taken.
+    ``aside`` is called in between, once for every fifth of ``min_seconds`` in samples; a short call
+    is then made once untimed. What the call raises is passed on.
     """
     began = time.perf_counter()
 
@@ -79,9 +83,15 @@ def time_calls(
 
     stable = _warm_up(call, clock, tolerance, min_seconds / 5, lambda: left(_WARM_UP))
     samples: list[float] = []
+    asides = 0
     while len(samples) < FEWEST or (
         left(1) and (len(samples) < min_runs or sum(samples) < min_seconds)
     ):
+        if aside is not None and sum(samples) >= asides * min_seconds / 5:
+            aside()
+            asides += 1
+            if not samples or samples[-1] < LONG:
+                call()
         samples.append(clock(call))
     p10, p90 = _percentile(samples, 10), _percentile(samples, 90)
     return Timing(statistics.median(samples), p10, p90, len(samples), stable)

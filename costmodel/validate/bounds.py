@@ -116,7 +116,11 @@ def cases(before: Network, after: Network) -> list[Case]:
     for row in before.ops.rows:
         if row.name not in first or row.name not in second:
             continue
-        measured = row.measured_s, later[row.name].measured_s
+        # As long as both would take at the pace of the calibration.
+        measured = (
+            row.measured_s / before.ops.pace,
+            later[row.name].measured_s / after.ops.pace,
+        )
         expected = {
             resource: second[row.name][resource] / time
             for resource, time in first[row.name].items()

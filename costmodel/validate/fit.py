@@ -103,7 +103,8 @@ def seconds_of(rows: Sequence[Row]) -> Latencies | None:
     if together is None:
         return None
     setting = rows[0].setting
-    return lambda constants: together(setting.constants(constants))
+    paces = np.array([row.pace for row in rows])
+    return lambda constants: paces * together(setting.constants(constants))
 
 
 def one_by_one(rows: Sequence[Row]) -> Latencies:

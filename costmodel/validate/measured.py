@@ -89,14 +89,16 @@ def network_of(job: Job, hw: str, worker: Worker, say: Say) -> Network:
     table, prediction, chosen = _predicted(job, hw, int(fields["threads"]))
     run = _run(fields)
     work = Work((), int(table.total.macs), activations_of(table))
+    row = Row(run, chosen, work)
     ops = None
     if per_op.tells(job):
         try:
             found = [OpRun(*op) for op in worker.ask("profile", job)]
-            ops = pair(table, prediction, found, run.latency_ms * 1e-3)
+            ops = pair(table, prediction, found, row.measured, row.pace)
         except CostModelError as error:
             say(f"{label(job)}: its ops are not timed: {error}")
-    predicted = Predicted(Row(run, chosen, work), prediction.latency_s, prediction.interval_s)
+    low, high = prediction.interval_s
+    predicted = Predicted(row, row.pace * prediction.latency_s, (row.pace * low, row.pace * high))
     spread = float(fields["p10_ms"]), float(fields["p90_ms"])
     return Network(predicted, prediction, spread, ops)
 
@@ -135,6 +137,7 @@ def _run(fields: Fields) -> Run:
         latency_ms=float(fields["latency_ms"]),
         statistic=fields["statistic"],
         source=fields["source"],
+        probe_ms=float(fields["probe_ms"]) if fields["probe_ms"] else None,
     )
 
 

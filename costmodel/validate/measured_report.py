@@ -89,20 +89,23 @@ def render(networks: Sequence[Network], console: Console) -> None:
 
 
 def _networks_table(networks: Sequence[Network]) -> Table:
-    table = _table("Measured here and predicted", ("network",),
-                   ("batch", "measured", "±", "predicted", "error", "by op"))  # fmt: skip
+    executions = list(dict.fromkeys(network.predicted.row.run.execution for network in networks))
+    table = _table(f"Measured here and predicted: {', '.join(executions)}", ("network",),
+                   ("batch", "measured", "±", "pace", "predicted", "error", "by op"))  # fmt: skip
     for network in networks:
         item, (low, high) = network.predicted, network.spread_ms
         run = item.row.run
         spread = (high - low) / 2 / run.latency_ms
         ops = network.ops.error if network.ops else math.nan
         table.add_row(
-            f"{run.model} {run.execution}", str(run.batch), seconds(run.latency_ms * 1e-3),
-            f"{spread:.0%}", seconds(item.latency), f"{error_of(item):+.0%}",
-            "-" if math.isnan(ops) else f"{ops:.0%}",
+            run.model if len(executions) == 1 else f"{run.model} {run.execution}", str(run.batch),
+            seconds(item.row.measured),
+            f"{spread:.0%}", f"{item.row.pace:.2f}", seconds(item.latency),
+            f"{error_of(item):+.0%}", "-" if math.isnan(ops) else f"{ops:.0%}",
         )  # fmt: skip
     table.caption = (
-        "±: half of p10 to p90; by op: sum of the ops' absolute errors over the measured time"
+        "±: half of p10 to p90; pace: time of small programs beside it, over that beside the "
+        "calibration;\nby op: sum of the ops' absolute errors over the measured time"
     )
     table.caption_justify = "left"
     return table

@@ -44,13 +44,15 @@ class OpTimes:
     """All ops of one network.
 
     ``matched`` is the share of the measured time in ops that are paired one by one. The profiler's
-    times of ops were multiplied by ``ops_factor``, those between ops by ``between_factor``.
+    times of ops were multiplied by ``ops_factor``, those between ops by ``between_factor``, and
+    predicted times by ``pace``, the machine's.
     """
 
     rows: tuple[OpTime, ...]
     matched: float
     ops_factor: float
     between_factor: float
+    pace: float = 1.0
 
     @property
     def error(self) -> float:
@@ -97,12 +99,17 @@ class _Unit:
 
 
 def pair(
-    table: CostTable, prediction: Prediction, runs: Sequence[OpRun], total_s: float
+    table: CostTable,
+    prediction: Prediction,
+    runs: Sequence[OpRun],
+    total_s: float,
+    pace: float = 1.0,
 ) -> OpTimes:
     """The ops of a table with their predicted times and those of a profiled run.
 
     An op's measured time is its own, and that of the host before it, when it ran Python and made
-    views. They are scaled to add up to ``total_s``, the time of a run without the profiler.
+    views. They are scaled to add up to ``total_s``, the time of a run without the profiler, and
+    predicted times by ``pace``, of the machine in that run.
     """
     rows: list[OpTime] = []
     own: list[float] = []
@@ -124,10 +131,12 @@ def pair(
     busy, idle = sum(own), sum(between)
     ops_factor, between_factor = _factors(busy, idle, total_s)
     timed = tuple(
-        replace(row, measured_s=ops_factor * a + between_factor * b)
+        replace(
+            row, measured_s=ops_factor * a + between_factor * b, predicted_s=pace * row.predicted_s
+        )
         for row, a, b in zip(rows, own, between, strict=True)
     )
-    return OpTimes(timed, matched / busy if busy else 1.0, ops_factor, between_factor)
+    return OpTimes(timed, matched / busy if busy else 1.0, ops_factor, between_factor, pace)
 
 
 def _factors(busy: float, idle: float, total: float) -> tuple[float, float]:

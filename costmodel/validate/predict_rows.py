@@ -48,10 +48,21 @@ class Row:
         """Seconds."""
         return self.run.latency_ms * 1e-3
 
+    @property
+    def pace(self) -> float:
+        """What small programs took beside the run, as a multiple of what they took beside the
+        calibration of its device; 1 where either is unknown."""
+        known = self.setting.profile.measured
+        beside = known.probe_ms.get(self.setting.execution, {}) if known else {}
+        calibrated = beside.get(str(self.setting.threads or 1))
+        if calibrated is None or self.run.probe_ms is None:
+            return 1.0
+        return self.run.probe_ms / calibrated
+
     def predicted(self, constants: Mapping[str, float] | None = None) -> float:
-        """Seconds, with the shipped constants or with others in their place."""
+        """Seconds at the pace of the run, with the shipped constants or others in their place."""
         values = self.setting.constants(constants)
-        return float(self.timer(values).latency.sum())
+        return self.pace * float(self.timer(values).latency.sum())
 
     @cached_property
     def timer(self) -> Timer:

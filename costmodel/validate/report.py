@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,7 @@ def _group(group: Group) -> dict[str, Any]:
         "bias": score.bias,
         "spearman": _number(score.spearman),
         "interval_coverage": score.interval_coverage,
+        "mape_as_calibrated": mape_as_calibrated(group),
         "baselines": {name: _number(value) for name, value in group.baselines.items()},
         "by_family": {
             name: {"rows": family.rows, "mape": family.mape, "bias": family.bias}
@@ -105,6 +107,7 @@ def _row(group: Group, item: Predicted) -> dict[str, Any]:
         "low_ms": item.interval[0] * 1e3,
         "high_ms": item.interval[1] * 1e3,
         "error": error_of(item),
+        "pace": item.row.pace,
         "source": run.source,
     }
 
@@ -118,16 +121,38 @@ def error_of(item: Predicted) -> float:
     return item.latency / item.row.measured - 1
 
 
+def mape_as_calibrated(group: Group) -> float:
+    """The mean absolute error of predictions for the pace at which the device was calibrated."""
+    return statistics.fmean(
+        abs(item.latency / item.row.pace / item.row.measured - 1) for item in group.predicted
+    )
+
+
 def render(validation: Validation, console: Console) -> None:
     """Tables for a terminal of 80 columns or more."""
     if validation.groups:
         console.print(_groups_table(validation.groups))
+        for line in _paces(validation.groups):
+            console.print(line)
         if any(not group.honest for group in validation.groups):
             console.print("* constants of this class were fixed on this device's own runs")
         console.print(_families_table(validation.groups))
         console.print(_worst_table(validation.groups))
     if validation.skipped:
         console.print(_skipped_table(validation.skipped))
+
+
+def _paces(groups: Sequence[Group]) -> Iterator[str]:
+    """What the machine's pace made of the predictions, of groups that tell it."""
+    for group in groups:
+        paces = [item.row.pace for item in group.predicted]
+        if any(pace != 1 for pace in paces):
+            yield (
+                f"{group.hw} {group.execution}: small programs took {min(paces):.2f} to "
+                f"{max(paces):.2f} times as long beside the runs as beside the calibration. "
+                "Predictions are multiplied by that; without it MAPE is "
+                f"{percent(mape_as_calibrated(group))}."
+            )
 
 
 def _groups_table(groups: Sequence[Group]) -> Table:

@@ -45,7 +45,8 @@ class Convolution:
 class Run:
     """One measured latency of a whole batch. ``convolution`` is set where no model is named.
 
-    ``mode`` is ``train`` for a training step, from the column of that name where a file has it.
+    ``mode`` is ``train`` for a training step, and ``probe_ms`` the time of small programs beside it
+    (`costmodel.measure.pace`), from the columns of these names where a file has them.
     """
 
     device: str
@@ -62,6 +63,7 @@ class Run:
     source: str = ""
     convolution: Convolution | None = None
     mode: Mode = "eval"
+    probe_ms: float | None = None
 
     @property
     def family(self) -> str:
@@ -165,10 +167,11 @@ def _network(fields: dict[str, str]) -> Run:
         model=fields["model"],
         input_shape=fields["input_shape"],
         batch=_count(fields, "batch"),
-        latency_ms=_latency(fields),
+        latency_ms=_milliseconds(fields, "latency_ms"),
         statistic=fields["statistic"],
         source=fields["source"],
         mode=_mode(fields),
+        probe_ms=_milliseconds(fields, "probe_ms") if fields.get("probe_ms") else None,
     )
 
 
@@ -201,7 +204,7 @@ def _convolution(fields: dict[str, str], device: str) -> Run:
         model=f"conv2d({text}, padding={padding})",
         input_shape=f"{shape.c_in}x{shape.size}x{shape.size}",
         batch=_count(fields, "batch"),
-        latency_ms=_latency(fields),
+        latency_ms=_milliseconds(fields, "latency_ms"),
         convolution=shape,
     )
 
@@ -213,13 +216,13 @@ def _count(fields: dict[str, str], name: str) -> int:
     return int(text)
 
 
-def _latency(fields: dict[str, str]) -> float:
+def _milliseconds(fields: dict[str, str], name: str) -> float:
     try:
-        value = float(fields["latency_ms"])
+        value = float(fields[name])
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise CostModelError(f"latency_ms {fields['latency_ms']!r} is not a positive number")
+        raise CostModelError(f"{name} {fields[name]!r} is not a positive number")
     return value
 
 

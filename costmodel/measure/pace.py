@@ -1,0 +1,58 @@
+"""The pace of the machine at the moment: how long a few small programs take.
+
+Neighbours of a virtual machine, heat and other programs make the same network take a third longer a
+minute later. A calibration and a measurement therefore both note the time of these programs; their
+ratio says how much slower the machine was when it was measured than when it was calibrated.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+
+from costmodel.measure.microbench import microbenchmarks
+from costmodel.measure.runtimes.prepared import torch_threads
+from costmodel.measure.timing import Call, wall_clock
+
+#: Products, windows, streams, weights of 50 MB, and ops that do next to nothing: networks consist
+#: of all these, and what slows a machine does not slow all alike. Together they take about 15 ms.
+PROBES = (
+    "conv 1x1 96-576, 1 x 14x14",
+    "conv 3x3 40, 1 x 28x28",
+    "depthwise 5x5 192, 1 x 28x28",
+    "linear 2048-1000, 1 rows",
+    "attention 1x3x197x64",
+    "relu 1x96x112x112",
+    "layer norm 197x384",
+    "small conv 3x3",
+)
+
+
+def probe() -> Callable[[int], float]:
+    """A round of the programs, in PyTorch on so many threads, whatever runtime is being measured.
+
+    Every call of what is given, with a number of threads, returns the geometric mean of their
+    times in milliseconds.
+    """
+    import torch
+
+    known = {benchmark.name: benchmark for benchmark in microbenchmarks()}
+    with torch.random.fork_rng(devices=[]):
+        chosen = [known[name] for name in PROBES]
+        ready = [(one.build().eval(), torch.randn(one.shape)) for one in chosen]
+
+    def a_round(threads: int) -> float:
+        with torch_threads(threads), torch.inference_mode():
+            return statistics.geometric_mean(_warm(partial(model, x)) for model, x in ready) * 1e3
+
+    return a_round
+
+
+def _warm(run: Call) -> float:
+    """Seconds of a call that follows one of the same: what ran before is to make no difference."""
+    run()
+    return wall_clock(run)
+
+
+__all__ = ["PROBES", "probe"]

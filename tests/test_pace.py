@@ -1,0 +1,182 @@
+"""The machine's pace: small programs beside a measurement and beside the calibration."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from costmodel.errors import CostModelError
+from costmodel.hardware import load_profile
+from costmodel.machine.constants import values_of
+from costmodel.measure import job, pace, rows
+from costmodel.measure.calibrate import Timed, rows_of
+from costmodel.measure.microbench import microbenchmarks
+from costmodel.measure.timing import LONG, time_calls
+from costmodel.setting import setting
+from costmodel.validate import scored
+from costmodel.validate.fit import fit_all, seconds_of
+from costmodel.validate.predict_rows import Row
+from costmodel.validate.report import Validation, mape_as_calibrated, render, to_dict
+from costmodel.validate.runs import COLUMNS, read
+from costmodel.validate.tiers import Outcome, with_intervals
+
+HERE = Path(__file__).parents[1] / "benchmarks" / "host" / "xeon-emerald-rapids-vm"
+NET = """
+import torch
+from torch import nn
+
+def model():
+    return nn.Conv2d(3, 8, 3)
+
+def example_inputs():
+    return torch.zeros(1, 3, 8, 8)
+"""
+
+
+def measured_rows(probes: dict[str, float], *paces: float) -> list[Row]:
+    """Microbenchmarks as rows of a device that was calibrated beside ``probes``, by threads."""
+    profile = load_profile(HERE / "profile.yaml")
+    assert profile.measured is not None
+    known = profile.measured.model_copy(update={"probe_ms": {"eager": probes}})
+    profile = profile.model_copy(update={"measured": known})
+    some = [Timed(benchmark, 1, 1e-3) for benchmark in microbenchmarks()[: len(paces)]]
+    return [
+        replace(row, run=replace(row.run, probe_ms=probe))
+        for row, probe in zip(rows_of(profile, "eager", some), paces, strict=True)
+    ]
+
+
+def test_a_row_is_predicted_at_the_pace_it_was_measured_at() -> None:
+    slow, same = measured_rows({"1": 2.0}, 3.0, 2.0)
+    assert (slow.pace, same.pace) == (1.5, 1.0)
+    bare = replace(slow, run=replace(slow.run, probe_ms=None))
+    assert slow.predicted() == 1.5 * bare.predicted()
+    together = seconds_of([slow, same])
+    assert together is not None
+    assert together({}) == pytest.approx([slow.predicted(), same.predicted()])
+
+
+def test_a_pace_is_unknown_where_the_calibration_had_no_such_runtime_or_threads() -> None:
+    (row,) = measured_rows({"2": 2.0}, 3.0)
+    assert row.pace == 1
+    assert replace(row, setting=replace(row.setting, threads=2)).pace == 1.5
+    assert replace(row, setting=replace(row.setting, threads=2, execution="ncnn")).pace == 1
+    assert replace(row, setting=setting("i9-10940x", execution="eager", threads=1)).pace == 1
+
+
+def test_constants_fitted_on_slow_runs_are_those_of_the_calibrated_machine() -> None:
+    planted = values_of("x86/eager")
+    planted["matrix_efficiency"] *= 0.8
+    measured = measured_rows({"1": 1.0}, *np.linspace(1.0, 2.0, 30).tolist())
+    measured = [
+        replace(row, run=replace(row.run, latency_ms=1e3 * row.predicted(planted)))
+        for row in measured
+    ]
+    found = fit_all(measured, values_of("x86/eager"), most=30, seconds=seconds_of(measured))
+    again = np.array([row.predicted(found) / row.measured for row in measured])
+    assert np.median(np.abs(again - 1)) < 0.03
+
+
+def test_the_report_says_what_the_pace_did() -> None:
+    measured = measured_rows({"1": 1.0}, 1.0, 1.5)
+    exact = [replace(r, run=replace(r.run, latency_ms=1e3 * r.predicted())) for r in measured]
+    items = with_intervals([(row, row.predicted()) for row in exact], "none")
+    group = scored(Outcome(items, {}, "made up"), "microbenchmarks")
+    assert group.score.mape == pytest.approx(0)
+    assert mape_as_calibrated(group) == pytest.approx((1 - 1 / 1.5) / 2)
+    document = to_dict(Validation((group,), ()))
+    assert document["groups"][0]["mape_as_calibrated"] == mape_as_calibrated(group)
+    assert [row["pace"] for row in document["rows"]] == [1.0, 1.5]
+    buffer = io.StringIO()
+    render(Validation((group,), ()), Console(file=buffer, width=80))
+    said = " ".join(buffer.getvalue().split())
+    assert (
+        "eager: small programs took 1.00 to 1.50 times as long beside the runs as beside the "
+        "calibration. Predictions are multiplied by that; without it MAPE is 16.7." in said
+    )
+
+
+def test_the_report_is_silent_where_no_pace_is_known() -> None:
+    measured = measured_rows({}, 1.0, 1.5)
+    items = with_intervals([(row, row.predicted()) for row in measured], "none")
+    buffer = io.StringIO()
+    group = scored(Outcome(items, {}, "made up"), "microbenchmarks")
+    render(Validation((group,), ()), Console(file=buffer, width=80))
+    assert "small programs" not in buffer.getvalue()
+    assert mape_as_calibrated(group) == group.score.mape
+
+
+def test_a_round_is_the_geometric_mean_of_calls_that_follow_one_of_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    a_round = pace.probe()
+    assert 0 < a_round(1) < 1e3
+    used: list[int] = []
+
+    def clock(_: object) -> float:
+        used.append(torch.get_num_threads())
+        return 1e-3 if len(used) % 2 else 4e-3
+
+    monkeypatch.setattr(pace, "wall_clock", clock)
+    assert a_round(2) == pytest.approx(2.0)
+    assert used == [2] * len(pace.PROBES)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_other_programs_run_between_samples_and_the_next_call_is_not_timed() -> None:
+    said: list[str] = []
+
+    def clock(_: object) -> float:
+        said.append("timed")
+        return 0.0625
+
+    found = time_calls(
+        lambda: said.append("call"), min_seconds=0.625, min_runs=10, clock=clock,
+        aside=lambda: said.append("aside"),
+    )  # fmt: skip
+    assert found.runs == 10
+    samples = said[said.index("aside") :]
+    assert samples == ["aside", "call", "timed", "timed"] * 5
+
+
+def test_after_other_programs_a_long_call_is_timed_at_once() -> None:
+    said: list[str] = []
+    time_calls(
+        lambda: said.append("call"), min_seconds=0.5, min_runs=3, clock=lambda _: 2 * LONG,
+        aside=lambda: said.append("aside"),
+    )  # fmt: skip
+    assert said == ["aside", "call", "aside", "aside"]
+
+
+def test_a_measured_row_has_the_time_of_the_programs(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    row, _ = job.perform(job.Job(f"{tmp_path}/net.py", "eager", seconds=0.01))
+    assert 0 < float(row["probe_ms"]) < 1e3
+
+
+def test_the_column_is_read_where_a_file_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    line = "host,torch,eager,fp32,nchw,1,timm:resnet18,3x224x224,1,20,median,here"
+    header = ",".join((*COLUMNS, "probe_ms"))
+    path.write_text(f"{header}\n{line},1.5\n{line},\n{line},-1\n")
+    runs, skipped = read(path)
+    assert [run.probe_ms for run in runs] == [1.5, None]
+    assert [item.why for item in skipped] == ["probe_ms '-1' is not a positive number"]
+
+
+def test_a_file_without_the_column_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(",".join(name for name in rows.HEADER if name != "probe_ms") + "\n")
+    rows.start(path)
+    assert rows.append(path, dict.fromkeys(rows.HEADER, "1"))
+    path.write_text(",".join(name for name in rows.HEADER if name != "mode") + "\n")
+    with pytest.raises(CostModelError, match="has no column mode"):
+        rows.start(path)
