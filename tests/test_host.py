@@ -121,6 +121,8 @@ def test_zen4_in_a_virtual_machine(tmp_path):
     [
         ("GenuineIntel", 6, 85, "avx2 avx512f", "skylake-x"),
         ("GenuineIntel", 6, 106, "avx2 avx512f", "x86-avx512"),
+        ("GenuineIntel", 6, 207, "avx2 avx512f amx_tile", "sapphire-rapids-amx"),
+        ("GenuineIntel", 6, 207, "avx2 avx512f", "sapphire-rapids"),
         ("AuthenticAMD", 25, 33, "avx2", "x86-avx2"),
         ("AuthenticAMD", 25, 97, "avx2 avx512f", "zen4"),
         ("AuthenticAMD", 26, 68, "avx2 avx512f", "x86-avx512"),

@@ -173,6 +173,8 @@ def _core_of(kind: str, found: Facts, known: Mapping[str, Any]) -> str:
     if part is not None:
         return str(part)
     slow = kind in ("x86-efficient", "efficiency")
+    if "amx" in known and "amx_tile" in found.flags:  # a hypervisor may hide it
+        return str(known["amx"])
     if "core" in known:
         return str(known.get("efficient", known["core"]) if slow else known["core"])
     for flag, name in _table()["otherwise"]["cores"].items():

@@ -131,7 +131,7 @@ def _raise_clock(
         (
             point.flops / point.us / 1e3 / min(point.threads, cluster.count) / rates[point.dtype]
             for point in points
-            if point.kernel == "product" and point.dtype in rates
+            if point.kernel == "product" and point.dtype == "fp32"
         ),
         default=0.0,
     )
