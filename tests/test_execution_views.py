@@ -137,13 +137,15 @@ def scaled(x: torch.Tensor) -> torch.Tensor:
         (nn.MaxPool2d(3, 1, 1), False),
         (lambda x: x + x.sigmoid(), False),
         (lambda x: torch.cat([x[:, :8], x[:, 8:]], 1), True),
-        (nn.SiLU(), True),
+        (nn.SiLU(), False),
+        (nn.GELU(), False),
+        (torch.exp, True),
         (scaled, True),
     ],
 )
 def test_maps_leave_their_blocks_for_ops_that_do_not_know_them(between, left) -> None:
     found = orders(Blocks(between))
-    # The sum at the end takes no blocks.
+    # The sum at the end takes no blocks; the means of `scaled` are not of maps that lie in any.
     assert found[-1].endswith(".out")
     assert len(found) == (3 if left else 1)
 
@@ -183,7 +185,7 @@ def test_whole_blocks_are_concatenated_as_they_are(lanes, channels, inside) -> N
     assert len(orders(Twice(), lanes=lanes)) == (1 if inside else 4)
 
 
-def test_maps_of_one_position_have_no_order() -> None:
+def test_maps_of_one_position_are_put_into_blocks_like_others() -> None:
     class Gate(nn.Module):
         def __init__(self):
             super().__init__()
@@ -193,13 +195,15 @@ def test_maps_of_one_position_have_no_order() -> None:
             return self.second(self.first(x.mean((2, 3), keepdim=True)).relu())
 
     rows = cm.cost(cm.trace(Gate(), torch.empty(1, 32, 8, 8))).rows
-    found = [kernel.family for kernel in kernels_of(rows, "onnxruntime", "fp32", lanes=16)]
-    assert "movement" not in found
+    found = [kernel.names[0] for kernel in kernels_of(rows, "onnxruntime", "fp32", lanes=16)]
+    assert found == [
+        "mean", "first.conv2d.in", "first.conv2d", "second.conv2d", "second.conv2d.out",
+    ]  # fmt: skip
 
 
 def test_only_single_precision_on_x86_has_blocks() -> None:
-    assert not orders(Blocks(nn.SiLU()), "int8")
-    assert not orders(Blocks(nn.SiLU()), lanes=0)
+    assert not orders(Blocks(torch.exp), "int8")
+    assert not orders(Blocks(torch.exp), lanes=0)
 
 
 @pytest.mark.parametrize(
@@ -231,3 +235,25 @@ def test_a_transposed_matrix_is_copied_unless_a_product_takes_it(execution, prod
     rows = cm.cost(cm.trace(Tokens(product), torch.empty(1, 8, 4))).rows
     found = [k for k in kernels_of(rows, execution, "fp32") if k.family == "movement"]
     assert [(k.nbytes, k.strided) for k in found] == [(2 * 4 * 8 * 4, True)] * copied
+
+
+@pytest.mark.parametrize(("of_maps", "launched"), [(True, 1), (False, 2)])
+def test_onnxruntime_adds_to_maps_in_the_epilogue_and_to_rows_afterwards(of_maps, launched) -> None:
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(8, 8, 1) if of_maps else nn.Linear(8, 8)
+
+        def forward(self, x):
+            return x + self.layer(x)
+
+    rows = cm.cost(cm.trace(Residual(), torch.empty(1, 8, 8, 8))).rows
+    kernels = kernels_of(rows, "onnxruntime", "int8")
+    assert len(kernels) == launched
+
+
+def test_what_a_reorder_writes_is_new_memory() -> None:
+    rows = cm.cost(cm.trace(Blocks(torch.exp).eval(), torch.empty(1, 3, 8, 8))).rows
+    moves = [k for k in kernels_of(rows, "onnxruntime", "fp32", lanes=16) if k.unit == "move"]
+    assert moves
+    assert all(k.reads == k.writes and k.in_place == 0 for k in moves)

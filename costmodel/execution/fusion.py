@@ -14,7 +14,13 @@ from costmodel.execution.formats import size_of
 from costmodel.execution.kernel import Access, Kernel, Unit
 from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
-from costmodel.rules.copies import makes_contiguous, reorders, takes_part, transposes
+from costmodel.rules.copies import (
+    makes_contiguous,
+    permutation,
+    reorders,
+    takes_part,
+    transposes,
+)
 from costmodel.rules.epilogues import ADDITIONS
 from costmodel.rules.geometry import geometry_of
 from costmodel.rules.loops import rows as rows_of
@@ -30,17 +36,21 @@ class Fusing:
     """What a runtime computes in the epilogue of an op with matrix work, of an addition, and of a
     batch norm that had nothing to fold into.
 
+    ``additions``: of an op with matrix work, ``of_maps``: of convolutions alone.
     ``strided``: tensors have strides, so that views cost nothing; else views in another order and
     of parts are copies, and a copy for contiguity is none. ``transposed``: products take a factor
-    transposed. ``copied``: views that are copies even so.
+    transposed. ``turned``: views in another order are copied where that is needed, if at all
+    (`costmodel.execution.turns`). ``copied``: views that are copies even so.
     """
 
     activations: frozenset[str]
     after_addition: frozenset[str] = frozenset()
     after_norm: frozenset[str] = frozenset()
     additions: bool = False
+    of_maps: bool = False
     strided: bool = True
     transposed: bool = True
+    turned: bool = False
     copied: frozenset[str] = frozenset()
 
 
@@ -119,6 +129,8 @@ def _free(place: int, rows: Sequence[Row], fusing: Fusing) -> bool:
     if fusing.strided:
         return _no_bytes(row)
     if _no_bytes(row):
+        if fusing.turned and permutation(row.op) is not None:
+            return True
         if transposes(row.op):
             return fusing.transposed and _multiplied(place, rows)
         copied = row.op.target in fusing.copied
@@ -191,6 +203,7 @@ def _fits(row: Row, head: Row, last: Row, fusing: Fusing) -> bool:
     if row.family == FOLDED:
         return works and last is head
     if name in ADDITIONS and fusing.additions:
+        works &= not (fusing.of_maps and head.family == "matmul")
         return works and len(row.op.inputs) == 2 and row.op.out.shape == last.op.out.shape
     if name in fusing.activations and works:
         return (
@@ -217,7 +230,7 @@ def _reads(group: Group, stored: str) -> tuple[Access, ...]:
                 continue
             if spec.value not in found:
                 nbytes = int(size_of(spec, stored) * share)
-                found[spec.value] = Access(spec.storage, nbytes, _is_weight(spec))
+                found[spec.value] = Access(spec.storage, nbytes, is_weight(spec))
     return tuple(found.values())
 
 
@@ -225,11 +238,12 @@ def _accesses(specs: Sequence[TensorSpec], stored: str) -> tuple[Access, ...]:
     seen: dict[int, Access] = {}
     for spec in specs:
         if spec.value not in seen:
-            seen[spec.value] = Access(spec.storage, size_of(spec, stored), _is_weight(spec))
+            seen[spec.value] = Access(spec.storage, size_of(spec, stored), is_weight(spec))
     return tuple(seen.values())
 
 
-def _is_weight(spec: TensorSpec) -> bool:
+def is_weight(spec: TensorSpec) -> bool:
+    """Whether a tensor is the model's own."""
     return spec.kind in ("parameter", "buffer")
 
 

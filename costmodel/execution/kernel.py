@@ -30,7 +30,8 @@ class Kernel:
     ``transcendentals`` are the elements among ``ops`` that go through an exponential or the like,
     ``rows`` what a norm or softmax treats one by one, ``scalars`` operations that run one by one,
     ``surprises`` the branches in them that go another way than a processor guesses. ``over``: bytes
-    that are written in the place of an operand of another name.
+    that are written in the place of an operand of another name; below 0, bytes that are not written
+    in the place of an operand although its name is the same.
     ``inside``: cuDNN makes a pass of its own, CPU libraries do it inside the kernel before.
     ``serial`` are steps that every thread of a GPU takes in turn, each a wait for memory;
     ``blocks`` rows that it gives a block of threads each. ``channels_last``: a convolution's input

@@ -322,6 +322,11 @@ def _movement() -> Iterator[Microbenchmark]:
             f"addition of a transposed {batch}x{size}x{size}", "movement", (batch, size, size),
             _calls(lambda x: x + x.transpose(1, 2), 4),
         )  # fmt: skip
+    # No axis keeps its place among the others: nothing moves in rows or blocks.
+    yield Microbenchmark(
+        "addition of a reversed 1x64x24x64", "movement", (1, 64, 24, 64),
+        _calls(lambda x: x + x.permute(0, 3, 2, 1), 4),
+    )  # fmt: skip
     yield Microbenchmark("layer norm of a map 96x56x56", "movement", (1, 96, 56, 56), _map_norms)
 
 

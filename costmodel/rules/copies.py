@@ -32,6 +32,33 @@ def transposes(op: Op) -> bool:
     return op.inputs[0].shape[:-2] == op.out.shape[:-2]
 
 
+def permutation(op: Op) -> tuple[int, ...] | None:
+    """The axis of its input that each axis of a view is; ``None`` of other ops."""
+    name, rank = op.target.partition(".")[2], op.out.ndim if op.outputs else 0
+    if not op.inputs or op.inputs[0].ndim != rank:
+        return None
+    axes = list(range(rank))
+    match name, op.args[1:]:
+        case "permute", (dims,):
+            return tuple(dim % rank for dim in dims)
+        case (("transpose" | "swapaxes" | "swapdims"), (int(one), int(other))):
+            axes[one], axes[other] = axes[other], axes[one]
+        case (("t" | "mT" | "mH"), ()):
+            axes[-2:] = reversed(axes[-2:])
+        case (("movedim" | "moveaxis"), (source, target)):
+            pairs = zip(_places(target, rank), _places(source, rank), strict=True)
+            axes = [axis for axis in axes if axis not in _places(source, rank)]
+            for place, axis in sorted(pairs):
+                axes.insert(place, axis)
+        case _:
+            return None
+    return tuple(axes)
+
+
+def _places(dims: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
+    return tuple(dim % rank for dim in ((dims,) if isinstance(dims, int) else dims))
+
+
 def takes_part(op: Op) -> bool:
     """Whether ``op`` is a view of a part of its input."""
     return op.target.partition(".")[2] in _PARTS
