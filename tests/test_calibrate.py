@@ -97,6 +97,13 @@ def test_too_little_time_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         fit_constants(PROFILE, ["eager"], threads=1, seconds=1.0)
 
 
+def test_a_fit_says_how_many_points_it_rests_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = tuple(Timed(benchmark, 1, 1e-3) for benchmark in SOME[:12])
+    monkeypatch.setattr(calibrate, "timed", lambda *_: Session(points, {1: 1.0}))
+    found = fit_constants(PROFILE, ["eager"], threads=2, seconds=1.0)["eager"]
+    assert (found.points, found.probe_ms) == (24, {"1": 1.0})
+
+
 def test_an_unknown_runtime_is_refused_before_anything_runs() -> None:
     with pytest.raises(CostModelError, match="nothing measures execution 'tvm'"):
         fit_constants(PROFILE, ["eager", "tvm"], threads=1, seconds=1.0)

@@ -173,7 +173,7 @@ def machine(tmp_path, monkeypatch):
     def fit_constants(profile, runtimes, *, threads, seconds, advance):
         asked.update(profile=profile, runtimes=runtimes, threads=threads, seconds=seconds)
         advance("fitting")
-        return {"eager": Fitted({"matrix_efficiency": 0.87654321}, {"1": 1.23456})}
+        return {"eager": Fitted({"matrix_efficiency": 0.87654321}, {"1": 1.23456}, 12)}
 
     fake = types.ModuleType("costmodel.measure.calibrate")
     fake.fit_constants = fit_constants
@@ -199,7 +199,7 @@ streams l1     300 GB/s
 streams l2     210 GB/s
 streams l3     90 GB/s
 streams dram   30 GB/s
-eager          constants: 1
+eager          constants: 1  12 microbenchmarks
 """
 
 
@@ -209,6 +209,7 @@ def test_calibrate_keeps_the_profile_and_writes_it_where_it_is_asked(machine, tm
     assert done.exit_code == 0, done.stderr
     assert done.stdout == SUMMARY
     assert "use it as --hw host" in done.stderr
+    assert "eager: only 12 microbenchmarks fitted into the time; give more --seconds" in done.stderr
     assert machine["runtimes"] == ("eager",)
     assert machine["threads"] == 2
     assert machine["seconds"] == pytest.approx(30.0)

@@ -39,16 +39,16 @@ def example_inputs():
 """
 
 
-def measured_rows(probes: dict[str, float], *paces: float) -> list[Row]:
+def measured_rows(probes: dict[str, float], *paces: float, execution: str = "eager") -> list[Row]:
     """Microbenchmarks as rows of a device that was calibrated beside ``probes``, by threads."""
     profile = load_profile(HERE / "profile.yaml")
     assert profile.measured is not None
-    known = profile.measured.model_copy(update={"probe_ms": {"eager": probes}})
+    known = profile.measured.model_copy(update={"probe_ms": {execution: probes}})
     profile = profile.model_copy(update={"measured": known})
     some = [Timed(benchmark, 1, 1e-3) for benchmark in microbenchmarks()[: len(paces)]]
     return [
         replace(row, run=replace(row.run, probe_ms=probe))
-        for row, probe in zip(rows_of(profile, "eager", some), paces, strict=True)
+        for row, probe in zip(rows_of(profile, execution, some), paces, strict=True)
     ]
 
 
@@ -67,6 +67,9 @@ def test_a_pace_is_unknown_where_the_calibration_had_no_such_runtime_or_threads(
     assert row.pace == 1
     assert replace(row, setting=replace(row.setting, threads=2)).pace == 1.5
     assert replace(row, setting=replace(row.setting, threads=2, execution="ncnn")).pace == 1
+    # Beside a runtime with threads of its own the programs run on one.
+    (row,) = measured_rows({"1": 2.0}, 3.0, execution="ncnn")
+    assert replace(row, setting=replace(row.setting, threads=2)).pace == 1.5
     assert replace(row, setting=setting("i9-10940x", execution="eager", threads=1)).pace == 1
 
 

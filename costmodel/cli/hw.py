@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines of progress that do not go to a terminal.
 _EVERY = 5.0
+#: Microbenchmarks of a runtime from which more of them hardly bring its constants nearer.
+_MANY = 80
 
 
 @click.group()
@@ -129,6 +131,13 @@ def calibrate(output: str | None, seconds: float, runtimes: str, plot: str | Non
         style.save(roof_points.draw(roof_points.data(profile)), plot)
     _print_aligned(_summary(profile))
     click.echo(f"kept in {kept}; use it as --hw host", err=True)
+    for execution, points in (profile.measured.fitted_on if profile.measured else {}).items():
+        if points < _MANY:
+            click.echo(
+                f"{execution}: only {points} microbenchmarks fitted into the time; give more "
+                "--seconds for nearer predictions",
+                err=True,
+            )
 
 
 def _runtimes(named: str) -> tuple[str, ...]:
@@ -177,7 +186,8 @@ def _summary(profile: Profile) -> list[tuple[str, ...]]:
     for level, rate in measured.gb_per_s.items():
         rows.append((f"streams {level}", f"{_digits(rate)} GB/s", ""))
     for execution, constants in measured.constants.items():
-        rows.append((execution, f"constants: {len(constants)}", ""))
+        points = measured.fitted_on[execution]
+        rows.append((execution, f"constants: {len(constants)}", f"{points} microbenchmarks"))
     return rows
 
 

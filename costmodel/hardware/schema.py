@@ -237,7 +237,8 @@ class Measured(Record):
     ``gb_per_s`` by memory level and ``tflops`` by dtype are the best rates of all threads.
     ``constants`` replace those of the machine model, by execution; an execution on an engine that
     is not the default one is written ``gpu/eager``. ``residual`` is by execution too. ``probe_ms``
-    is what small programs took meanwhile, by execution and threads (`costmodel.measure.pace`).
+    is what small programs took meanwhile, by execution and threads (`costmodel.measure.pace`),
+    ``fitted_on`` how many microbenchmarks the constants of an execution rest on.
     """
 
     date: str
@@ -247,6 +248,7 @@ class Measured(Record):
     constants: dict[str, dict[str, NonNegative]] = Field(default_factory=dict)
     residual: dict[str, Spread] = Field(default_factory=dict)
     probe_ms: dict[str, dict[str, Positive]] = Field(default_factory=dict)
+    fitted_on: dict[str, Count] = Field(default_factory=dict)
     points: list[Point] = Field(default_factory=list)
 
 

@@ -62,10 +62,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The constants of a runtime, and the pace at which they hold, by threads."""
+    """The constants of a runtime, the pace at which they hold, by threads, and the number of points
+    that they rest on."""
 
     constants: dict[str, float]
     probe_ms: dict[str, float]
+    points: int
 
 
 def fit_constants(
@@ -83,6 +85,7 @@ def fit_constants(
     spans every kind. ``advance`` is told the name of each microbenchmark before it runs. Raises
     `CostModelError` for a runtime that is not installed, or too slow to be calibrated in the time.
     """
+    from costmodel.measure.pace import threads_beside
     from costmodel.measure.runtimes import refuse
 
     for runtime in runtimes:
@@ -91,7 +94,8 @@ def fit_constants(
     teams = sorted({1, threads})
     share = seconds / len(runtimes) / len(teams)
     for runtime in runtimes:
-        sessions = [timed(runtime, team, share, advance, teams) for team in teams]
+        beside = sorted({threads_beside(runtime, team) for team in teams})
+        sessions = [timed(runtime, team, share, advance, beside) for team in teams]
         points, paces = at_one_pace([session for session in sessions if session.points])
         if len(points) < ENOUGH:
             raise CostModelError(
@@ -99,7 +103,7 @@ def fit_constants(
                 f"{ENOUGH} are needed; give more --seconds"
             )
         known = {str(team): milliseconds for team, milliseconds in paces.items()}
-        found[runtime] = Fitted(fitted(profile, runtime, points), known)
+        found[runtime] = Fitted(fitted(profile, runtime, points), known, len(points))
     return found
 
 
@@ -124,11 +128,11 @@ def timed(
     threads: int,
     seconds: float,
     advance: Callable[[str], object],
-    teams: Sequence[int] = (),
+    beside: Sequence[int] = (),
 ) -> Session:
     """Every microbenchmark that fits into ``seconds``; those that the runtime refuses left out.
 
-    Between the rounds the machine's pace is taken on each of ``teams``.
+    Between the rounds the machine's pace is taken, on each number of threads in ``beside``.
     """
     from costmodel.measure.allocator import keep_freed_memory
     from costmodel.measure.denormals import flushed
@@ -141,7 +145,7 @@ def timed(
         pace = probe()
         ready = prepared(runtime, threads, end, stack, advance)
         calls: list[list[float]] = [[] for _ in ready]
-        paces: dict[int, list[float]] = {team: [] for team in teams}
+        paces: dict[int, list[float]] = {team: [] for team in beside}
         done = 0
         while ready and (done < ROUNDS or time.monotonic() < end):
             done += 1

@@ -49,6 +49,7 @@ def calibrate_host(
     made["measured"] |= {
         "constants": {name: _rounded(one.constants) for name, one in fitted.items()},
         "probe_ms": {name: _rounded(one.probe_ms) for name, one in fitted.items()},
+        "fitted_on": {name: one.points for name, one in fitted.items()},
     }
     return made
 

@@ -60,7 +60,7 @@ def perform(job: Job) -> tuple[dict[str, str], list[str]]:
     """Measure: the whole row, and words about noise. Raises `CostModelError` in one line."""
     import torch
 
-    from costmodel.measure.pace import probe
+    from costmodel.measure.pace import probe, threads_beside
     from costmodel.measure.runtimes import prepare
     from costmodel.measure.weights import materialise
 
@@ -79,11 +79,12 @@ def perform(job: Job) -> tuple[dict[str, str], list[str]]:
             )
         )  # fmt: skip
         pace = probe() if job.device == "cpu" else None
+        beside = threads_beside(job.execution, prepared.threads)
         load = stack.enter_context(host.watched())
         try:
             timing = time_calls(
                 prepared.run, min_seconds=job.seconds, max_seconds=max(10.0, 4 * job.seconds),
-                clock=clock, aside=(lambda: paces.append(pace(prepared.threads))) if pace else None,
+                clock=clock, aside=(lambda: paces.append(pace(beside))) if pace else None,
             )  # fmt: skip
         except Exception as error:
             said = " ".join(str(error).split())[:300]

@@ -20,6 +20,7 @@ from costmodel.hardware import resolve
 from costmodel.hardware.host import HOST
 from costmodel.hardware.schema import CpuEngine
 from costmodel.machine.times import Timer
+from costmodel.measure.pace import threads_beside
 from costmodel.roofline import timer_of
 from costmodel.setting import Setting, setting
 from costmodel.validate.runs import Run, Skipped
@@ -53,8 +54,9 @@ class Row:
         """What small programs took beside the run, as a multiple of what they took beside the
         calibration of its device; 1 where either is unknown."""
         known = self.setting.profile.measured
-        beside = known.probe_ms.get(self.setting.execution, {}) if known else {}
-        calibrated = beside.get(str(self.setting.threads or 1))
+        runtime = self.setting.execution
+        beside = known.probe_ms.get(runtime, {}) if known else {}
+        calibrated = beside.get(str(threads_beside(runtime, self.setting.threads or 1)))
         if calibrated is None or self.run.probe_ms is None:
             return 1.0
         return self.run.probe_ms / calibrated
