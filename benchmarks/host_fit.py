@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
+from host_rounds import PROBE
 
 from costmodel.files import write_atomic
 from costmodel.hardware import load_profile
 from costmodel.hardware.host import as_yaml
-from costmodel.measure.calibrate import Timed, fitted
+from costmodel.measure.calibrate import Session, Timed, at_one_pace, fitted
 from costmodel.measure.microbench import microbenchmarks
 
 
@@ -33,22 +34,40 @@ def main() -> None:
     parser.add_argument("--points", default="microbenchmarks.csv")
     asked = parser.parse_args()
     profile = asked.folder / "profile.yaml"
-    points = list(read(asked.folder / asked.points, asked.runtime))
+    points, paces = read(asked.folder / asked.points, asked.runtime)
     found = fitted(load_profile(profile), asked.runtime, points)
     document = yaml.safe_load(profile.read_text())
-    document["measured"]["constants"][asked.execution or asked.runtime] = {
-        name: float(f"{value:.4g}") for name, value in found.items()
-    }
+    measured, execution = document["measured"], asked.execution or asked.runtime
+    measured["constants"][execution] = _rounded(found)
+    measured.setdefault("fitted_on", {})[execution] = len(points)
+    if paces:
+        measured.setdefault("probe_ms", {})[execution] = _rounded(
+            {str(team): milliseconds for team, milliseconds in paces.items()}
+        )
     write_atomic(profile, as_yaml(document))
 
 
-def read(path: Path, runtime: str) -> Iterator[Timed]:
-    """The points of a runtime."""
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.4g}") for name, value in values.items()}
+
+
+def read(path: Path, runtime: str) -> tuple[list[Timed], dict[int, float]]:
+    """The points of a runtime at one pace, and the probes of that pace where the table has them."""
     known = {benchmark.name: benchmark for benchmark in microbenchmarks()}
+    points: dict[int, list[Timed]] = {}
+    probes: dict[int, dict[int, float]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
-            if row["runtime"] == runtime:
-                yield Timed(known[row["name"]], int(row["threads"]), float(row["us"]) * 1e-6)
+            if row["runtime"] != runtime:
+                continue
+            threads, name, us = int(row["threads"]), row["name"], float(row["us"])
+            if name.startswith(PROBE):
+                probes.setdefault(threads, {})[int(name.removeprefix(PROBE))] = us * 1e-3
+            else:
+                points.setdefault(threads, []).append(Timed(known[name], threads, us * 1e-6))
+    return at_one_pace(
+        [Session(tuple(some), probes.get(threads, {})) for threads, some in points.items()]
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 Every round calls each microbenchmark once, as ``costmodel hw calibrate`` does, and each network.
 Networks go to ``RUNTIME-threads-N.csv`` in the run format, as ``costmodel measure`` writes it (the
 same conversion, weights and inputs), microbenchmarks to ``microbenchmarks.csv``. On a virtual
-machine whose neighbours come and go, what is measured minutes apart differs by a third.
+machine whose neighbours come and go, what is measured minutes apart differs by a third; so the
+machine's pace (`costmodel.measure.pace`) is taken in every round, for runs on other threads.
 
 PyTorch and oneDNN remember the kernels that they generated, 1,024 each unless told otherwise.
 Eighty networks take more, and a layer whose kernel was forgotten takes twice its time: alone, no
@@ -26,11 +27,12 @@ from typing import Any
 
 from costmodel.errors import CostModelError
 from costmodel.files import write_atomic
-from costmodel.measure import rows
+from costmodel.measure import host, rows
 from costmodel.measure.allocator import keep_freed_memory
 from costmodel.measure.calibrate import prepared
 from costmodel.measure.denormals import flushed
 from costmodel.measure.job import Job, describe
+from costmodel.measure.pace import probe, threads_beside
 from costmodel.measure.runtimes import Prepared, prepare
 from costmodel.measure.timing import wall_clock
 from costmodel.measure.weights import materialise
@@ -41,6 +43,8 @@ LONG = 0.2
 #: How many kernels PyTorch's bridge to oneDNN, and oneDNN itself, remember.
 REMEMBERED = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 COLUMNS = ("runtime", "threads", "name", "us")
+#: Name of a round of the pace's programs among the microbenchmarks, before their threads.
+PROBE = "probe, threads: "
 
 
 def main() -> None:
@@ -68,6 +72,8 @@ def main() -> None:
             for batch in asked.batch
         ]  # fmt: skip
         networks = [(job, found) for job in jobs if (found := _network(job, stack)) is not None]
+        teams = {threads_beside(runtime, n) for n in (1, asked.threads, host.default_threads())}
+        pace, paces = probe(), {team: [] for team in sorted(teams)}
         calls: list[list[float]] = [[] for _ in small]
         once: list[list[float]] = [[] for _ in networks]
         for number in range(asked.rounds):
@@ -76,15 +82,23 @@ def main() -> None:
                 taken.append(wall_clock(ready.run))
             for (_, ready), seconds in zip(networks, once, strict=True):
                 seconds.append(_steady(ready))
+            for team, taken in paces.items():
+                taken.append(pace(team))
+    probes = {team: statistics.median(taken) for team, taken in paces.items()}
     points = [
+        (runtime, asked.threads, f"{PROBE}{team}", f"{milliseconds * 1e3:.1f}")
+        for team, milliseconds in probes.items()
+    ]
+    points += [
         (runtime, asked.threads, benchmark.name, f"{statistics.median(taken) * 1e6:.1f}")
         for (benchmark, _), taken in zip(small, calls, strict=True)
     ]
     _write_points(asked.output / "microbenchmarks.csv", points)
     path = asked.output / f"{asked.runtime}-threads-{asked.threads}{_suffix(asked.mode)}.csv"
     rows.start(path)
+    beside = probes[threads_beside(runtime, asked.threads)]
     for (job, _), seconds in zip(networks, once, strict=True):
-        rows.append(path, _row(job, seconds))
+        rows.append(path, _row(job, seconds, beside))
 
 
 def _keep_compiled() -> None:
@@ -116,7 +130,7 @@ def _steady(ready: Prepared) -> float:
     return wall_clock(ready.run) if took < LONG else took
 
 
-def _row(job: Job, seconds: Sequence[float]) -> dict[str, str]:
+def _row(job: Job, seconds: Sequence[float], probe_ms: float) -> dict[str, str]:
     low, *_, high = statistics.quantiles(seconds, n=10)
     found = describe(job) | {
         "latency_ms": f"{statistics.median(seconds) * 1e3:.6g}",
@@ -125,6 +139,7 @@ def _row(job: Job, seconds: Sequence[float]) -> dict[str, str]:
         "p10_ms": f"{max(low, min(seconds)) * 1e3:.6g}",
         "p90_ms": f"{min(high, max(seconds)) * 1e3:.6g}",
         "runs": str(len(seconds)),
+        "probe_ms": f"{probe_ms:.6g}",
     }
     return {name: str(value) for name, value in found.items()}
 

@@ -133,6 +133,9 @@ def test_sessions_are_brought_to_one_pace() -> None:
     assert paces == pytest.approx({1: 2.0, 2: 1.0})
     assert at_one_pace(sessions[:1]) == (list(sessions[0].points), {1: 1.0, 2: 0.5})
     assert at_one_pace([]) == ([], {})
+    # Nobody took the pace of older rounds.
+    bare = [replace(session, probe_ms={}) for session in sessions]
+    assert at_one_pace(bare) == ([Timed(one, 1, 3.0), Timed(two, 2, 8.0)], {})
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ def at_one_pace(sessions: Sequence[Session]) -> tuple[list[Timed], dict[int, flo
     }
     points = []
     for session in sessions:
-        slower = statistics.geometric_mean(session.probe_ms[team] / mean[team] for team in mean)
+        ratios = [session.probe_ms[team] / mean[team] for team in mean]
+        slower = statistics.geometric_mean(ratios) if ratios else 1.0
         points += [replace(point, seconds=point.seconds / slower) for point in session.points]
     return points, mean
 
