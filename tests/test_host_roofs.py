@@ -98,6 +98,27 @@ def test_cores_that_slow_one_another_down_get_a_clock_for_all_of_them():
     assert "all_core_ghz" not in free["engines"]["cpu"]["clusters"][0]
 
 
+def test_a_product_on_all_cores_follows_the_same_on_one(monkeypatch):
+    monkeypatch.setattr(roofs, "time_calls", lambda *_, **__: Timing(1.0, 1.0, 1.0, 5, True))
+    points = roofs.measure_roofs(hostprofile.check(hostprofile.document(FACTS), Path("x")), 1.0)
+    products = [(p.flops, p.dtype, p.threads) for p in points if p.kernel == "product"]
+    pairs = list(zip(products[::2], products[1::2], strict=True))
+    assert all(one[:2] == two[:2] and (one[2], two[2]) == (1, 2) for one, two in pairs)
+
+
+def test_the_clock_of_all_cores_is_that_of_most_large_products():
+    """A neighbour slowed one of four on all cores, and a small one is not shared out well."""
+    shares = {128: 0.4, 256: 0.9, 512: 0.8, 1024: 0.5, 2048: 0.8}
+    points = []
+    for size, share in shares.items():
+        for threads, rate in ((1, 60.0), (2, 120.0 * share)):
+            flops = 2 * size**3
+            points.append(product(rate, threads=threads).model_copy(
+                update={"flops": flops, "us": flops / rate / 1e3}))  # fmt: skip
+    (cluster,) = hostprofile.with_roofs(FACTS, points)["engines"]["cpu"]["clusters"]
+    assert cluster["all_core_ghz"] == pytest.approx(1.6)
+
+
 def test_a_slower_product_leaves_the_stated_clock():
     # a matrix engine's rate for bf16 tells nothing of the clock
     made = hostprofile.with_roofs(

@@ -6,6 +6,7 @@ bandwidth of main memory), and says so in its source; everything else is in ``me
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
@@ -22,6 +23,8 @@ from costmodel.hardware.processor import Facts, facts
 from costmodel.hardware.schema import CpuEngine, Point, Profile
 from costmodel.measure.roofs import Say, bandwidths, measure_roofs, peaks
 
+#: Products that are large enough to be shared out without loss: those that gain most from it.
+_LARGE = 3
 #: Share of the time that the roofs take; the rest is for the machine models' constants.
 _FOR_ROOFS = 0.25
 
@@ -146,21 +149,19 @@ def _raise_clock(
 
 def _share_clock(made: dict[str, Any], points: Sequence[Point], today: str) -> None:
     """Cores that share power, and their time with other guests of the machine, slow one another
-    down: the fastest product on all of them tells how much."""
+    down: products on all of them, each beside the same one on one core, tell how much."""
     stated = made["engines"]["cpu"]["clusters"][0]
     alone, together = (
-        max(
-            (
-                point.flops / point.us / point.threads
-                for point in points
-                if point.kernel == "product" and point.dtype == "fp32" and point.threads == threads
-            ),
-            default=0.0,
-        )
+        {
+            point.flops: point.flops / point.us / point.threads
+            for point in points
+            if point.kernel == "product" and point.dtype == "fp32" and point.threads == threads
+        }
         for threads in (1, stated["count"])
     )
-    if 0 < together < alone:
-        stated["all_core_ghz"] = round(stated["clock_ghz"] * together / alone, 3)
+    shares = [together[flops] / rate for flops, rate in alone.items() if flops in together]
+    if shares and (share := statistics.median(sorted(shares)[-_LARGE:])) < 1:
+        stated["all_core_ghz"] = round(stated["clock_ghz"] * share, 3)
         made["sources"]["engines.cpu.clusters.0.all_core_ghz"] = (
-            f"measured: the fastest fp32 matrix product on all cores beside that on one, {today}"
+            f"measured: fp32 matrix products on all cores beside the same on one, {today}"
         )

@@ -44,15 +44,17 @@ class _Benchmark(NamedTuple):
 def measure_roofs(profile: Profile, seconds: float, say: Say = lambda _: None) -> list[Point]:
     """Products by size and dtype and streams by working set, on one thread and on all cores.
 
-    ``seconds`` is shared by all of them. Leaves torch's number of threads as it was.
+    ``seconds`` is shared by all of them. A product on all cores follows the same one on one thread,
+    for the machine may be another minutes later. Leaves torch's number of threads as it was.
     """
     engine = profile.engines[profile.default.engine]
     assert isinstance(engine, CpuEngine)
     teams = sorted({1, engine.cores})
-    work = [
-        (threads, benchmark)
+    work = [(threads, product) for product in _products(engine) for threads in teams]
+    work += [
+        (threads, stream)
         for threads in teams
-        for benchmark in [*_products(engine), *_streams(working_sets(engine, threads), threads)]
+        for stream in _streams(working_sets(engine, threads), threads)
     ]
     found = []
     for index, (threads, each) in enumerate(work):
