@@ -180,9 +180,23 @@ def test_factorised_attention_moves_blocks_and_elements() -> None:
 
 
 def test_what_two_ops_read_is_moved_once_before_the_first() -> None:
-    moved = turns_of(lambda x: (t := x.permute(0, 3, 2, 1)).exp() + t.sin(), 1, 2, 3, 4)
-    assert len(moved) == 1
-    assert len(turns_of(lambda x: x.permute(0, 3, 2, 1).exp().sin(), 1, 2, 3, 4)) == 1
+    def read_twice(x: Tensor) -> Tensor:
+        turned = x.permute(0, 3, 2, 1)
+        return turned.exp() + turned.sin()
+
+    for function, places_of_turns in (
+        (read_twice, [1]),  # the permutation is row 0
+        (lambda x: x.permute(0, 3, 2, 1).exp().sin(), [3]),  # pushed to the end
+    ):
+        rows = cm.cost(cm.trace(Apply(function), torch.empty(1, 2, 3, 4))).rows
+        assert list(turns(rows)) == places_of_turns
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_axis_that_is_split_moves_as_its_parts(batch: int) -> None:
+    """Tokens made maps are maps with channels last, in a batch of one as well."""
+    (turn,) = turns_of(lambda x: x.transpose(1, 2).view(batch, 8, 4, 4).exp(), batch, 16, 8)
+    assert (turn.axes, turn.places) == ((0, 3, 1, 2), 0)
 
 
 @given(st.permutations(range(4)))
