@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -22,6 +21,7 @@ from costmodel.files import write_atomic
 from costmodel.hardware import load_profile
 from costmodel.hardware.host import as_yaml
 from costmodel.measure.calibrate import Session, Timed, at_one_pace, fitted
+from costmodel.measure.hostprofile import rounded
 from costmodel.measure.microbench import microbenchmarks
 
 
@@ -38,17 +38,13 @@ def main() -> None:
     found = fitted(load_profile(profile), asked.runtime, points)
     document = yaml.safe_load(profile.read_text())
     measured, execution = document["measured"], asked.execution or asked.runtime
-    measured["constants"][execution] = _rounded(found)
+    measured["constants"][execution] = rounded(found)
     measured.setdefault("fitted_on", {})[execution] = len(points)
     if paces:
-        measured.setdefault("probe_ms", {})[execution] = _rounded(
+        measured.setdefault("probe_ms", {})[execution] = rounded(
             {str(team): milliseconds for team, milliseconds in paces.items()}
         )
     write_atomic(profile, as_yaml(document))
-
-
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(f"{value:.4g}") for name, value in values.items()}
 
 
 def read(path: Path, runtime: str) -> tuple[list[Timed], dict[int, float]]:

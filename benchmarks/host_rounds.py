@@ -34,12 +34,10 @@ from costmodel.measure.denormals import flushed
 from costmodel.measure.job import Job, describe
 from costmodel.measure.pace import probe, threads_beside
 from costmodel.measure.runtimes import Prepared, prepare
-from costmodel.measure.timing import wall_clock
+from costmodel.measure.timing import LONG, wall_clock
 from costmodel.measure.weights import materialise
 
 FOLDER = Path(__file__).with_name("host")
-#: Seconds of a call for which it does not matter what ran before.
-LONG = 0.2
 #: How many kernels PyTorch's bridge to oneDNN, and oneDNN itself, remember.
 REMEMBERED = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 COLUMNS = ("runtime", "threads", "name", "us")

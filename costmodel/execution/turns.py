@@ -18,20 +18,22 @@ from math import prod
 
 from costmodel.execution.fusion import is_weight
 from costmodel.ir import Op, TensorSpec
-from costmodel.rules.copies import JOINS, makes_contiguous, permutation, takes_part
+from costmodel.rules.copies import (
+    CASTS,
+    DROPS,
+    JOINS,
+    PADS,
+    RESHAPES,
+    makes_contiguous,
+    permutation,
+    takes_part,
+)
 from costmodel.table import Row
 
 #: Families of ops that compute on any order, as long as all of their operands share it.
 _ANY = ("activation", "elementwise", "random", "softmax")
 #: Ops of other families that do.
-_ALSO = JOINS | {"aten.pad", "aten.constant_pad_nd", "aten.to", "aten._to_copy"}
-#: Views of the same elements in the same sequence.
-_RESHAPES = {
-    f"aten.{name}"
-    for name in ("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze")
-}
-#: Views that drop an axis.
-_DROPS = {"aten.select", "aten.unbind"}
+_ALSO = JOINS | PADS | CASTS
 
 #: A tensor as an op sees it: a view in another order has the same contents.
 _Key = tuple[int, tuple[int, ...], bool]
@@ -152,7 +154,7 @@ def _moved(row: Row, orders: Mapping[_Key, Order], readers: Mapping[_Key, int]) 
 def _passes(row: Row, known: Mapping[_Key, Order]) -> bool:
     """Whether the op computes on its operands as they lie."""
     op = row.op
-    if op.target in _RESHAPES:
+    if op.target in RESHAPES:
         return _reshaped(next(iter(known.values())), op.out) is not None
     if takes_part(op):
         return True
@@ -209,9 +211,9 @@ def _carry_on(row: Row, orders: dict[_Key, Order]) -> None:
         after: Order | None
         if exchanged is not None:
             after = _permuted(_alone(before), exchanged)
-        elif op.target in _RESHAPES:
+        elif op.target in RESHAPES:
             after = _reshaped(before, spec)
-        elif op.target in _DROPS:
+        elif op.target in DROPS:
             after = _without(before, op)
         elif takes_part(op):
             after = _resized(before, spec)

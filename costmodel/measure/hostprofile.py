@@ -50,8 +50,8 @@ def calibrate_host(
         seconds=seconds * (1 - _FOR_ROOFS), advance=say,
     )  # fmt: skip
     made["measured"] |= {
-        "constants": {name: _rounded(one.constants) for name, one in fitted.items()},
-        "probe_ms": {name: _rounded(one.probe_ms) for name, one in fitted.items()},
+        "constants": {name: rounded(one.constants) for name, one in fitted.items()},
+        "probe_ms": {name: rounded(one.probe_ms) for name, one in fitted.items()},
         "fitted_on": {name: one.points for name, one in fitted.items()},
     }
     return made
@@ -103,7 +103,8 @@ def save(document: Mapping[str, Any], output: str | Path | None) -> Path:
     return kept
 
 
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Four digits of each, as a profile has them."""
     return {name: float(f"{value:.4g}") for name, value in values.items()}
 
 

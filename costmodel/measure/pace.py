@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from costmodel.measure.microbench import microbenchmarks
+from costmodel.measure.runtimes import ON_TORCH_THREADS
 from costmodel.measure.runtimes.prepared import torch_threads
 from costmodel.measure.timing import Call, wall_clock
 
@@ -56,7 +57,7 @@ def threads_beside(runtime: str, threads: int) -> int:
     cores that PyTorch's would wait for: beside ONNX Runtime the programs took up to 80 times as
     long on two threads of two cores.
     """
-    return threads if runtime in ("eager", "compiled") else 1
+    return threads if runtime in ON_TORCH_THREADS else 1
 
 
 def _warm(run: Call) -> float:

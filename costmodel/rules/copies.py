@@ -14,6 +14,15 @@ SPLITS = frozenset(f"aten.{name}" for name in _SPLITS)
 RENAMES = frozenset({"aten.alias"})
 #: What puts tensors one after another into a new one.
 JOINS = frozenset({"aten.cat"})
+#: What puts a border around a tensor, and what gives it another format.
+PADS = frozenset({"aten.pad", "aten.constant_pad_nd"})
+CASTS = frozenset({"aten.to", "aten._to_copy"})
+#: Views of the same elements in the same sequence, and views that drop an axis.
+RESHAPES = frozenset(
+    f"aten.{name}"
+    for name in ("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze")
+)
+DROPS = frozenset({"aten.select", "aten.unbind"})
 
 
 def reorders(op: Op) -> bool:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Runtimes, named as the executions that predict them. Each is a module of this package.
 RUNTIMES = ("eager", "compiled", "onnxruntime", "xnnpack", "ncnn")
+#: Those that run on PyTorch's threads; the others have pools of their own.
+ON_TORCH_THREADS = ("eager", "compiled")
 
 
 def module_of(runtime: str) -> ModuleType:
