@@ -87,6 +87,13 @@ def test_measured_figures_replace_assumed_ones_and_say_so():
     assert "notes" not in made
 
 
+def test_the_format_that_needs_the_highest_clock_shows_it():
+    # 300 GFLOP/s of bf16 on two cores at 64 a cycle take 2.34 GHz, 140 of fp32 at 32 only 2.19
+    made = hostprofile.with_roofs(FACTS, [product(140.0), product(300.0, "bf16")])
+    assert made["engines"]["cpu"]["clusters"][0]["clock_ghz"] == pytest.approx(2.344)
+    assert "64 bf16" in made["sources"]["engines.cpu.clusters.0.clock_ghz"]
+
+
 def test_cores_that_slow_one_another_down_get_a_clock_for_all_of_them():
     # 96 GFLOP/s on two cores are 48 on each, where one alone reaches 60: at 2 GHz, 1.6 together
     made = hostprofile.with_roofs(FACTS, [product(60.0, threads=1), product(96.0)])
@@ -120,7 +127,7 @@ def test_the_clock_of_all_cores_is_that_of_most_large_products():
 
 
 def test_a_slower_product_leaves_the_stated_clock():
-    # a matrix engine's rate for bf16 tells nothing of the clock
+    # no core runs at the 7 GHz that 900 GFLOP/s would take: a unit that it is not known to have did
     made = hostprofile.with_roofs(
         FACTS, [product(100.0), product(900.0, "bf16"), stream("sum", 48.0, 300.0)]
     )
