@@ -60,7 +60,8 @@ def read(path: Path, runtime: str) -> tuple[list[Timed], dict[int, float]]:
             if name.startswith(PROBE):
                 probes.setdefault(threads, {})[int(name.removeprefix(PROBE))] = us * 1e-3
             else:
-                points.setdefault(threads, []).append(Timed(known[name], threads, us * 1e-6))
+                if name in known:  # older tables have some that are not timed any more
+                    points.setdefault(threads, []).append(Timed(known[name], threads, us * 1e-6))
     return at_one_pace(
         [Session(tuple(some), probes.get(threads, {})) for threads, some in points.items()]
     )

@@ -15,7 +15,7 @@ from costmodel.api import trace
 from costmodel.errors import CostModelError
 from costmodel.hardware import load_profile
 from costmodel.machine.constants import constants_of, values_of
-from costmodel.measure import calibrate, runtimes
+from costmodel.measure import calibrate, pace, runtimes
 from costmodel.measure.calibrate import (
     Session,
     Timed,
@@ -25,7 +25,7 @@ from costmodel.measure.calibrate import (
     rows_of,
     timed,
 )  # fmt: skip
-from costmodel.measure.microbench import Microbenchmark, microbenchmarks
+from costmodel.measure.microbench import Microbenchmark, microbenchmarks, relus
 from costmodel.roofline import times_of
 
 PROFILE = load_profile("epyc-genoa")
@@ -35,6 +35,12 @@ SOME = microbenchmarks()[:40]
 def test_names_are_distinct() -> None:
     counts = Counter(benchmark.name for benchmark in microbenchmarks())
     assert max(counts.values()) == 1
+
+
+def test_none_of_them_repeats_what_a_converter_makes_once() -> None:
+    """Four relus in a row are one; only the machine's pace, which PyTorch runs, has them."""
+    assert not any(benchmark.name.startswith("relu") for benchmark in microbenchmarks())
+    assert relus().name in pace.PROBES
 
 
 def test_the_first_ones_span_every_kind() -> None:

@@ -60,7 +60,8 @@ def _all() -> Iterator[Microbenchmark]:
 def _pointwise() -> Iterator[Microbenchmark]:
     shapes = ((1, 24, 144, 56), (1, 64, 256, 56), (1, 32, 192, 28), (1, 512, 128, 28),
               (1, 96, 576, 14), (1, 1024, 256, 14), (1, 160, 960, 7), (1, 512, 2048, 7),
-              (8, 16, 96, 56), (8, 128, 512, 28), (8, 256, 1024, 14))  # fmt: skip
+              (8, 16, 96, 56), (8, 128, 512, 28), (8, 256, 1024, 14),
+              (8, 24, 144, 112))  # fmt: skip
     for batch, narrow, wide, size in shapes:
         yield Microbenchmark(
             f"conv 1x1 {narrow}-{wide}, {batch} x {size}x{size}", "pointwise",
@@ -120,7 +121,8 @@ def _same(channels: int, window: int, groups: int, layers: int) -> Callable[[], 
 def _depthwise() -> Iterator[Microbenchmark]:
     shapes = ((1, 32, 112, 3), (1, 144, 56, 3), (1, 192, 28, 5), (1, 576, 14, 3), (1, 960, 7, 5),
               (1, 96, 56, 7), (1, 384, 14, 7), (8, 96, 56, 3), (8, 480, 14, 5),
-              (1, 24, 112, 3), (1, 120, 28, 3), (8, 72, 28, 5), (8, 12, 56, 3))  # fmt: skip
+              (1, 24, 112, 3), (1, 120, 28, 3), (8, 72, 28, 5), (8, 12, 56, 3),
+              (1, 90, 28, 5))  # fmt: skip
     for batch, channels, size, window in shapes:
         yield Microbenchmark(
             f"depthwise {window}x{window} {channels}, {batch} x {size}x{size}", "depthwise",
@@ -129,7 +131,8 @@ def _depthwise() -> Iterator[Microbenchmark]:
 
 
 def _grouped() -> Iterator[Microbenchmark]:
-    for batch, channels, size, groups in ((1, 128, 56, 32), (1, 256, 28, 8), (1, 512, 14, 32)):
+    shapes = ((1, 128, 56, 32), (1, 256, 28, 8), (1, 512, 14, 32), (1, 168, 28, 7))
+    for batch, channels, size, groups in shapes:
         yield Microbenchmark(
             f"conv 3x3 {channels} in {groups} groups, {batch} x {size}x{size}", "grouped",
             (batch, channels, size, size), _same(channels, 3, groups, 4),
@@ -139,7 +142,7 @@ def _grouped() -> Iterator[Microbenchmark]:
 def _linear() -> Iterator[Microbenchmark]:
     shapes = (((1, 197, 192), 768), ((1, 197, 384), 1536), ((1, 197, 768), 3072),
               ((1, 56, 56, 96), 384), ((1, 49, 768), 3072), ((8, 197, 384), 1536),
-              ((1, 2048), 1000), ((8, 1280), 1000))  # fmt: skip
+              ((1, 2048), 1000), ((8, 1280), 1000), ((8, 56, 56, 64), 512))  # fmt: skip
     for shape, wide in shapes:
         batch, *extents, narrow = shape
         rows = f"{batch}x{math.prod(extents)}" if extents else batch
@@ -216,8 +219,8 @@ _SHARED = (8, 32, 112, 112)
 def _elementwise() -> Iterator[Microbenchmark]:
     from torch.nn import functional
 
-    for name in ("relu", "hardswish", "silu", "gelu", "sigmoid"):
-        call = getattr(functional, name)
+    calls = {name: getattr(functional, name) for name in ("hardswish", "silu", "gelu", "sigmoid")}
+    for name, call in {"shifted relu": _shifted_relu, **calls}.items():
         for shape in _STREAMS[:3]:
             yield Microbenchmark(
                 f"{name} {'x'.join(map(str, shape))}", "elementwise", shape, _calls(call, 4)
@@ -230,6 +233,19 @@ def _elementwise() -> Iterator[Microbenchmark]:
         yield Microbenchmark(
             f"gate {'x'.join(map(str, shape))}", "elementwise", shape, _calls(_gate, 4)
         )
+
+
+def relus() -> Microbenchmark:
+    """Four in a row, of which converters make a single one: a program of the machine's pace."""
+    from torch.nn import functional
+
+    shape = _STREAMS[2]
+    text = "x".join(map(str, shape))
+    return Microbenchmark(f"relu {text}", "elementwise", shape, _calls(functional.relu, 4))
+
+
+def _shifted_relu(x: Tensor) -> Tensor:
+    return x.relu() - 0.5
 
 
 def _add(x: Tensor) -> Tensor:
@@ -310,7 +326,7 @@ def _layer_norms(width: int) -> Callable[[], nn.Module]:
 
 
 def _movement() -> Iterator[Microbenchmark]:
-    for shape in ((1, 56, 56, 96), (1, 14, 14, 384)):
+    for shape in ((1, 56, 56, 96), (1, 14, 14, 384), (8, 56, 56, 96)):
         text = "x".join(map(str, shape))
         yield Microbenchmark(
             f"transposition {text}", "movement", shape,
@@ -363,10 +379,8 @@ def _pooling() -> Iterator[Microbenchmark]:
 
 def _small() -> Iterator[Microbenchmark]:
     """Where the fixed time of every kind of op shows."""
-    from torch.nn import functional
-
     tiny = (1, 16, 4, 4)
-    yield Microbenchmark("small relu", "small", tiny, _calls(functional.relu, 40))
+    yield Microbenchmark("small shifted relu", "small", tiny, _calls(_shifted_relu, 20))
     yield Microbenchmark("small addition", "small", tiny, partial(_sums, 20))
     yield Microbenchmark("small conv 1x1", "small", tiny, _same(16, 1, 1, 20))
     yield Microbenchmark("small conv 3x3", "small", tiny, _same(16, 3, 1, 20))
