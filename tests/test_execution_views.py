@@ -252,6 +252,44 @@ def test_onnxruntime_adds_to_maps_in_the_epilogue_and_to_rows_afterwards(of_maps
     assert len(kernels) == launched
 
 
+@pytest.mark.parametrize(
+    ("layer", "size", "elements"),
+    [
+        (nn.Conv2d(96, 96, 3, padding=1, groups=96), 14, 0),  # blocks of 16 channels
+        # 90 channels fill no group of 4: windows of 9 rows for each of 14 rows, an element a vector
+        (nn.Conv2d(90, 90, 3, padding=1, groups=90), 14, 90 * 9 * 14 * 24),
+        # 24 channels a group are no whole block: 14 elements a row, and 24 to begin it
+        (nn.Conv2d(72, 72, 3, padding=1, groups=3), 14, 3 * 24 * 9 * 14 * (24 + 14)),
+        # every second element is copied alone
+        (nn.Conv2d(90, 90, 3, 2, padding=1, groups=90), 28, 90 * 9 * 14 * 14 * 3),
+        (nn.Conv2d(90, 90, 1, groups=90), 14, 0),  # one tap is the map itself
+    ],
+)
+def test_onnxruntime_unfolds_windows_outside_of_blocks(layer, size, elements) -> None:
+    rows = cm.cost(cm.trace(layer, torch.empty(1, layer.in_channels, size, size))).rows
+    (found,) = (k for k in kernels_of(rows, "onnxruntime", "fp32", lanes=16) if k.macs)
+    assert found.unfolded == elements
+    assert not any(k.unfolded for k in kernels_of(rows, "onnxruntime", "fp32", lanes=0))
+
+
+def test_an_exact_gelu_takes_three_exponentials_in_onnxruntime() -> None:
+    for call, times in ((torch.nn.functional.gelu, 3), (torch.nn.functional.silu, 1)):
+        rows = cm.cost(cm.trace(Calls(call), torch.empty(2, 5))).rows
+        (kernel,) = kernels_of(rows, "onnxruntime", "fp32", lanes=16)
+        assert kernel.transcendentals == times * 10
+
+
+class Calls(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.call = call
+
+    def forward(self, x):
+        return self.call(x)
+
+
 def test_what_a_reorder_writes_is_new_memory() -> None:
     rows = cm.cost(cm.trace(Blocks(torch.exp).eval(), torch.empty(1, 3, 8, 8))).rows
     moves = [k for k in kernels_of(rows, "onnxruntime", "fp32", lanes=16) if k.unit == "move"]

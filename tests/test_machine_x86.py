@@ -346,6 +346,31 @@ def test_the_slowest_core_of_a_team_decides() -> None:
     assert of[7] / of[8] == pytest.approx(8 / 7)
 
 
+def test_windows_unfolded_by_a_runtime_are_copied_one_by_one_and_multiplied_plainly() -> None:
+    """Of 6 channels a group: 54 values a position at 2 cycles, products at 0.8 of the peak over 49
+    whole vectors of positions; not unfolded, channels fill a vector of 16 at 0.5."""
+    chosen = setting("epyc-genoa", execution="onnxruntime", threads=1)
+    clock = fastest_cores(chosen.profile.engines["cpu"], 1)[0].clock_ghz * 1e9
+    free = FREE | {"run_us": 0.0, "matrix_efficiency": 0.8, "grouped_efficiency": 0.5}
+    kernel, windows = grouped(16, 6), 16 * 28 * 28 * 54
+    for copied, flops, share in ((windows, 6, 0.8), (0, 16, 0.5)):
+        timed = x86.timer([replace(kernel, unfolded=copied)], chosen)
+        found = timed(free | {"unfold_cycles": 2.0}).compute[0]
+        arithmetic = 2 * windows * flops / (share * 32 * clock)
+        assert found == pytest.approx(arithmetic + 2.0 * copied / clock)
+
+
+def test_a_run_of_a_runtime_takes_time_besides_its_kernels() -> None:
+    chosen = setting("epyc-genoa", execution="onnxruntime", threads=1)
+    kernels = [moved(10**6), moved(10**6)]
+    bare, run = (x86.timer(kernels, chosen)({**FREE, "run_us": us}) for us in (0.0, 30.0))
+    assert (run.latency - bare.latency).tolist() == pytest.approx([30e-6, 0.0])
+    assert (run.overhead - bare.overhead).tolist() == pytest.approx([30e-6, 0.0])
+    assert (bare.begin, run.begin) == (0.0, pytest.approx(30e-6))
+    together = x86.latencies([(kernels, chosen)] * 2)({**FREE, "run_us": 30.0})
+    assert together.tolist() == pytest.approx([run.latency.sum()] * 2)
+
+
 def test_runs_timed_together_take_what_they_take_alone() -> None:
     runs = [
         ([depthwise(24), moved(10**6), convolution((3, 3), 56)], threads) for threads in (1, 2)

@@ -16,7 +16,7 @@ from costmodel.execution.samples import of_one, samples_of
 from costmodel.machine.caches import Touches, footprint
 from costmodel.machine.heap import PAGE, Blocks, is_cut, page_seconds
 from costmodel.machine.parts import Parts
-from costmodel.machine.times import Array
+from costmodel.machine.times import Array, run_seconds
 from costmodel.roofline import machine_of
 from costmodel.setting import Setting
 
@@ -52,6 +52,7 @@ class CpuClock:
         self.constants = chosen.constants()
         #: Seconds of a page that the allocator gave back; 0 where none has to be fetched.
         self.page = page_seconds(self.constants)
+        self.once = run_seconds(self.constants)
         alone = self._parts([], {})
         self.levels, self.hidden = alone.levels, alone.hidden
         self.bounded = alone.touched.bounded
@@ -98,7 +99,7 @@ class CpuClock:
         return np.concatenate([head, rows[~known].ravel()])
 
     def latency(self, columns: Sequence[Columns], xp: Any) -> Any:
-        total: Any = 0.0
+        total: Any = self.once
         weights: Any = 0.0
         working: Any = 0.0
         samples: Any = 0.0

@@ -37,6 +37,8 @@ class Kernel:
     ``blocks`` rows that it gives a block of threads each. ``channels_last``: a convolution's input
     has its channels innermost. ``remapped``: elements whose places are computed one by one.
     ``pointers``: rows of input that an indirect convolution looks up, for one tile of channels.
+    ``unfolded``: elements of windows that are copied next to each other for a product, one by one;
+    what it takes to begin a row of them counts as further ones.
     ``samples``: a runtime takes that many one after another; counts and extents are those of all.
     """
 
@@ -63,6 +65,7 @@ class Kernel:
     channels_last: bool = False
     remapped: int = 0
     pointers: int = 0
+    unfolded: int = 0
     samples: int = 1
 
     @property

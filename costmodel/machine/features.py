@@ -60,6 +60,7 @@ class Features:
     channels_last: Mask
     remapped: Array
     pointers: Array
+    unfolded: Array
     kind: NDArray[np.str_]
     family: NDArray[np.str_]
     dtype: NDArray[np.str_]
@@ -170,6 +171,7 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         channels_last=np.array([k.channels_last for k in kernels], dtype=bool),
         remapped=column([k.remapped for k in kernels]),
         pointers=column([k.pointers for k in kernels]),
+        unfolded=column([k.unfolded for k in kernels]),
         kind=np.array([k.geometry.kind if k.geometry else k.unit for k in kernels], dtype=str),
         family=np.array([k.family for k in kernels], dtype=str),
         dtype=np.array([k.dtype for k in kernels], dtype=str),

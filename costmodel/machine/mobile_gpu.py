@@ -93,11 +93,10 @@ def evaluate(
     moved = np.bincount(touched.kernel, outside, len(compute))
     traffic = moved / (bytes_per_s * constants["stream_efficiency"])
     overhead = work.dispatches * constants["dispatch_cycles"] / clock
-    begin = constants["submit_us"] * 1e-6
-    overhead[:1] += begin
     level = ("dram",) * len(compute)
     latency = np.maximum(compute, traffic) + overhead
-    return Times(latency, compute, traffic, overhead, level, begin)
+    found = Times(latency, compute, traffic, overhead, level)
+    return found.begun(constants["submit_us"] * 1e-6)
 
 
 def _demand(kernel: Kernel) -> tuple[float, float, float, float]:

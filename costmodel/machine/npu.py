@@ -103,11 +103,10 @@ def evaluate(
     traffic = outside / (bytes_per_s * constants["stream_efficiency"])
     active = work.matrix + work.vector + work.copied > 0
     overhead = np.where(active, constants["layer_us"] * 1e-6 * work.width, 0.0)
-    begin = call_us * 1e-6
-    overhead[:1] += begin
     exposed = constants["exposed"] * np.minimum(compute, traffic)
     latency = np.maximum(compute, traffic) + exposed + overhead
-    return Times(latency, compute, traffic, overhead, ("dram",) * len(compute), begin)
+    found = Times(latency, compute, traffic, overhead, ("dram",) * len(compute))
+    return found.begun(call_us * 1e-6)
 
 
 def _copied(kernel: Kernel) -> float:

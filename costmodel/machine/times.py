@@ -32,6 +32,12 @@ class Times:
         """Those with ``seconds`` of overhead more for each kernel."""
         return replace(self, latency=self.latency + seconds, overhead=self.overhead + seconds)
 
+    def begun(self, seconds: float) -> Times:
+        """Those of a run that takes ``seconds`` besides its kernels."""
+        first = np.zeros(len(self.latency))
+        first[:1] = seconds
+        return replace(self.later(first), begin=self.begin + seconds)
+
     def repeated(self, times: int) -> Times:
         """Those of as many runs, one after another."""
         return replace(
@@ -42,6 +48,11 @@ class Times:
             overhead=self.overhead * times,
             begin=self.begin * times,
         )
+
+
+def run_seconds(constants: Mapping[str, float]) -> float:
+    """What a runtime takes once a run, to check inputs and hand over outputs; 0 if none is known."""
+    return constants.get("run_us", 0.0) * 1e-6
 
 
 #: Constants by name -> the times of one run: what does not depend on constants is worked out once.

@@ -15,7 +15,7 @@ from costmodel.hardware.schema import CpuEngine, DType
 from costmodel.machine.features import distinct, features_of, joined, taken
 from costmodel.machine.heap import Blocks, blocks_of, page_seconds
 from costmodel.machine.parts import Parting
-from costmodel.machine.times import Array, Latencies, Timer, Times
+from costmodel.machine.times import Array, Latencies, Timer, Times, run_seconds
 from costmodel.machine.x86_kernels import Machine, evaluate, footprint_of, packed_weights
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     pages = blocks_of(kernels, *packed_weights(run, machine)).pages
 
     def times(constants: Mapping[str, float]) -> Times:
-        return evaluate(run, machine, constants).times().later(pages * page_seconds(constants))
+        found = evaluate(run, machine, constants).times()
+        return found.later(pages * page_seconds(constants)).begun(run_seconds(constants))
 
     return times
 
@@ -77,7 +78,7 @@ def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
         parts.append((taken(some, first), machine, sizes, place, number[places]))
 
     def seconds(constants: Mapping[str, float]) -> Array:
-        total = pages * page_seconds(constants)
+        total = pages * page_seconds(constants) + run_seconds(constants)
         for kernels, machine, sizes, place, numbers in parts:
             found = evaluate(kernels, machine, constants, sizes)
             latency = found.latency(found.by_level.sum(axis=0))

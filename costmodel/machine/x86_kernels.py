@@ -180,7 +180,8 @@ def _compute_seconds(
     seconds += run.rows * constants["row_ns"] * 1e-9 / machine.threads
     padded = run.groups * run.m * _padded(run.n, machine) * run.k * run.steps
     # A product of an unfolded map, channels first, has its positions along the vectors.
-    direct = (own & ~_channels_last(run, machine)) | unfolded
+    plain = own | unfolded | (run.unfolded > 0)
+    direct = plain & ~(own & _channels_last(run, machine))
     along = np.where(direct, np.maximum(run.positions, 1.0), 0.0)
     whole_maps = run.macs * _padded(along, machine) / np.maximum(along, 1.0)
     columns = np.maximum(run.n, 1.0)
@@ -197,7 +198,6 @@ def _compute_seconds(
         share = np.full(len(run), constants[name])
         if kind == "conv":
             share[run.groups > 1] = constants["grouped_efficiency"]
-            plain = own | unfolded
             share[plain] = (constants["matrix_efficiency"] / tiled)[plain]
         if kind == "gemm":
             share = share / tiled
@@ -231,6 +231,7 @@ def _copied_seconds(
     copied = (run.read - run.fresh + run.written) / 4 * (ragged & ~unfolded)
     copied += run.groups * run.m * run.k * unfolded
     cycles += copied * constants["ragged_cycles"]
+    cycles += run.unfolded * constants.get("unfold_cycles", 0.0)
     found: Array = cycles / (machine.clock * machine.threads)
     return found
 
