@@ -210,3 +210,44 @@ def test_a_renamed_tensor_is_copied_by_executorch_alone():
         for execution in ("xnnpack", "tflite", "ncnn")
     }
     assert copies == {"xnnpack": 3, "tflite": 0, "ncnn": 0}
+
+
+class Called(nn.Module):
+    """A function between two additions, which XNNPACK takes."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.call = call
+
+    def forward(self, x):
+        return self.call(x + 1) + 1
+
+
+@pytest.mark.parametrize(
+    ("call", "shape", "placed"),
+    [
+        # 3/4 of an element whose place is computed, for each of a norm's 2 x 5 x 8
+        (lambda x: torch.linalg.vector_norm(x, dim=-1), (5, 8), 60),
+        (lambda x: x[:, :, :1].expand(-1, -1, 8), (5, 8), 32),  # 2/5 for each of 80 repeated ones
+        (lambda x: x.expand(2, 5, 8), (5, 8), 0),  # none is repeated: copied as it lies
+        (lambda x: nn.functional.interpolate(x, scale_factor=2), (1, 5, 10), 80),  # 1/5 of 400
+        (lambda x: nn.functional.scaled_dot_product_attention(x, x, x), (3, 7, 4), 2 * 3 * 7 * 7),
+        (lambda x: nn.functional.layer_norm(x, (8,)), (5, 8), 0),
+    ],
+)
+def test_behind_a_portable_kernel_xnnpack_is_called_anew(call, shape, placed):
+    rows = table(2, Called(call), shape).rows
+    portable = [k for k in kernels_of(rows, "xnnpack", "fp32") if k.dispatches > 1]
+    assert [(k.remapped, k.dispatches) for k in portable] == [(placed, 9)]
+    assert not any(k.remapped for k in kernels_of(rows, "tflite", "fp32"))
+
+
+def test_dispatches_of_a_cpu_kernel_are_issued_one_by_one():
+    def overhead(dispatches):
+        (kernel,) = kernels_of(table(1, nn.ReLU(), (8,)).rows, "xnnpack", "fp32")
+        chosen = setting("i9-10940x:cpu", execution="xnnpack", threads=1)
+        constants = chosen.constants({"issue_us": 2.0})
+        timed = timer_of([replace(kernel, dispatches=dispatches)], chosen)
+        return timed(constants).overhead[0]
+
+    assert overhead(9) - overhead(1) == pytest.approx(8 * 2e-6)

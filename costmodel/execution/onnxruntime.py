@@ -45,12 +45,13 @@ BLOCKED_BY_LANES = True
 #: Channels that are moved into blocks together, the last block filled up: 116 and 232 are taken,
 #: 58 are not, as profiles of version 1.32 show (older sources want whole blocks).
 _ALIGNED = 4
-#: Elements whose copies take as long as to begin a row of them, and as one of a window with strides,
-#: which is copied alone: of grouped and depthwise convolutions on a Zen 4 at 3.4 GHz a row took
-#: 4.4 ns, an element 0.18, and 0.6 with strides (``MlasConvIm2Col`` in onnxruntime/core/mlas).
+#: Elements whose copies take as long as to begin a row of them, and as one of a window with
+#: strides, which is copied alone: of grouped and depthwise convolutions on a Zen 4 at 3.4 GHz a row
+#: took 4.4 ns, an element 0.18, and 0.6 with strides (``MlasConvIm2Col`` in onnxruntime/core/mlas).
 _BEGUN, _STRIDED = 24, 3
-#: Exponentials whose time the error function of an exact GELU takes: on a Zen 4 a SiLU and a sigmoid
-#: took 1.1 cycles an element, a GELU 2.4 (``MlasComputeErf``, ``MlasComputeLogistic``).
+#: Exponentials whose time the error function of an exact GELU takes: on a Zen 4 a SiLU and a
+#: sigmoid took 1.1 cycles an element, traffic included, a GELU 2.4 (``MlasComputeErf``,
+#: ``MlasComputeLogistic``).
 _ERROR_FUNCTION = 3
 #: Ops that take blocks where all of their inputs have them, and are of one shape.
 _POINTWISE = RELU | SMOOTH - LEAKY | ADDITIONS | MULTIPLICATIONS

@@ -51,7 +51,7 @@ class Times:
 
 
 def run_seconds(constants: Mapping[str, float]) -> float:
-    """What a runtime takes once a run, to check inputs and hand over outputs; 0 if none is known."""
+    """What a runtime takes once a run, to check inputs and hand over outputs; 0 if unknown."""
     return constants.get("run_us", 0.0) * 1e-6
 
 

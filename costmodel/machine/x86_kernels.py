@@ -102,7 +102,7 @@ def evaluate(
     compute += _looked_up_seconds(run, machine)
     compute += run.remapped * constants.get("remap_cycles", 0.0) / machine.clock
     overhead = 1e-6 * (
-        constants["issue_us"] * np.where(own, _products_of(run), 1.0)
+        constants["issue_us"] * np.where(own, _products_of(run), run.dispatches)
         + constants["product_us"] * prepared
         + constants["convolution_us"] * library
         + constants["fork_us"] * (team - 1.0)
