@@ -49,7 +49,7 @@ def main() -> None:
 
 def read(path: Path, runtime: str) -> tuple[list[Timed], dict[int, float]]:
     """The points of a runtime at one pace, and the probes of that pace where the table has them."""
-    known = {benchmark.name: benchmark for benchmark in microbenchmarks()}
+    known = {benchmark.name: benchmark for benchmark in microbenchmarks(runtime)}
     points: dict[int, list[Timed]] = {}
     probes: dict[int, dict[int, float]] = {}
     with path.open(newline="") as file:
@@ -60,7 +60,7 @@ def read(path: Path, runtime: str) -> tuple[list[Timed], dict[int, float]]:
             if name.startswith(PROBE):
                 probes.setdefault(threads, {})[int(name.removeprefix(PROBE))] = us * 1e-3
             else:
-                if name in known:  # older tables have some that are not timed any more
+                if name in known:  # older tables have some that are none of its own
                     points.setdefault(threads, []).append(Timed(known[name], threads, us * 1e-6))
     return at_one_pace(
         [Session(tuple(some), probes.get(threads, {})) for threads, some in points.items()]

@@ -174,7 +174,7 @@ def prepared(
     from costmodel.measure.timing import wall_clock
 
     ready, a_round = [], 0.0
-    for benchmark in microbenchmarks():
+    for benchmark in microbenchmarks(runtime):
         if time.monotonic() + ROUNDS * a_round > end:
             break
         advance(f"{runtime}: {benchmark.name}")

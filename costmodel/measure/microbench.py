@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from costmodel.measure.runtimes import ON_TORCH_THREADS
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ class Microbenchmark:
     """A chain of layers by name, and the shape that goes in (batch included).
 
     ``mode`` is that of the run: ``train`` is a training step, forward, backward and update.
+    ``merges``: of its layers converters make a single one.
     """
 
     name: str
@@ -28,13 +31,15 @@ class Microbenchmark:
     shape: tuple[int, ...]
     build: Callable[[], nn.Module]
     mode: Literal["eval", "train"] = "eval"
+    merges: bool = False
 
 
-def microbenchmarks() -> tuple[Microbenchmark, ...]:
-    """All of them, in an order that spreads every kind over the time that there is."""
+def microbenchmarks(runtime: str = "eager") -> tuple[Microbenchmark, ...]:
+    """Those for a runtime, in an order that spreads every kind over the time that there is."""
     kinds: dict[str, list[Microbenchmark]] = {}
     for found in _all():
-        kinds.setdefault(found.kind, []).append(found)
+        if runtime in ON_TORCH_THREADS or not found.merges:
+            kinds.setdefault(found.kind, []).append(found)
     queues = [list(reversed(queue)) for queue in kinds.values()]
     ordered = []
     while any(queues):
@@ -219,12 +224,14 @@ _SHARED = (8, 32, 112, 112)
 def _elementwise() -> Iterator[Microbenchmark]:
     from torch.nn import functional
 
-    calls = {name: getattr(functional, name) for name in ("hardswish", "silu", "gelu", "sigmoid")}
-    for name, call in {"shifted relu": _shifted_relu, **calls}.items():
+    names = ("relu", "hardswish", "silu", "gelu", "sigmoid")
+    calls = {name: getattr(functional, name) for name in names} | {"shifted relu": _shifted_relu}
+    for name, call in calls.items():
         for shape in _STREAMS[:3]:
             yield Microbenchmark(
-                f"{name} {'x'.join(map(str, shape))}", "elementwise", shape, _calls(call, 4)
-            )
+                f"{name} {'x'.join(map(str, shape))}", "elementwise", shape, _calls(call, 4),
+                merges=name == "relu",
+            )  # fmt: skip
     for shape in (*_STREAMS, _SHARED):
         yield Microbenchmark(
             f"addition {'x'.join(map(str, shape))}", "elementwise", shape, _calls(_add, 4)
@@ -233,15 +240,6 @@ def _elementwise() -> Iterator[Microbenchmark]:
         yield Microbenchmark(
             f"gate {'x'.join(map(str, shape))}", "elementwise", shape, _calls(_gate, 4)
         )
-
-
-def relus() -> Microbenchmark:
-    """Four in a row, of which converters make a single one: a program of the machine's pace."""
-    from torch.nn import functional
-
-    shape = _STREAMS[2]
-    text = "x".join(map(str, shape))
-    return Microbenchmark(f"relu {text}", "elementwise", shape, _calls(functional.relu, 4))
 
 
 def _shifted_relu(x: Tensor) -> Tensor:
@@ -379,7 +377,10 @@ def _pooling() -> Iterator[Microbenchmark]:
 
 def _small() -> Iterator[Microbenchmark]:
     """Where the fixed time of every kind of op shows."""
+    from torch.nn import functional
+
     tiny = (1, 16, 4, 4)
+    yield Microbenchmark("small relu", "small", tiny, _calls(functional.relu, 40), merges=True)
     yield Microbenchmark("small shifted relu", "small", tiny, _calls(_shifted_relu, 20))
     yield Microbenchmark("small addition", "small", tiny, partial(_sums, 20))
     yield Microbenchmark("small conv 1x1", "small", tiny, _same(16, 1, 1, 20))

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 
-from costmodel.measure.microbench import microbenchmarks, relus
+from costmodel.measure.microbench import microbenchmarks
 from costmodel.measure.runtimes import ON_TORCH_THREADS
 from costmodel.measure.runtimes.prepared import torch_threads
 from costmodel.measure.timing import Call, wall_clock
@@ -38,7 +38,7 @@ def probe() -> Callable[[int], float]:
     """
     import torch
 
-    known = {benchmark.name: benchmark for benchmark in (*microbenchmarks(), relus())}
+    known = {benchmark.name: benchmark for benchmark in microbenchmarks()}
     with torch.random.fork_rng(devices=[]):
         chosen = [known[name] for name in PROBES]
         ready = [(one.build().eval(), torch.randn(one.shape)) for one in chosen]
