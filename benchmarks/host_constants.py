@@ -45,9 +45,9 @@ def constants_of_hosts(runtime: str) -> dict[str, dict[str, float]]:
     """Host -> the constants that were fitted on its microbenchmarks of ``runtime``."""
     found = {}
     for path in sorted(FOLDER.glob("*/profile.yaml")):
-        measured = load_profile(path).measured
-        if measured is not None and runtime in measured.constants:
-            found[path.parent.name.removesuffix("-vm")] = measured.constants[runtime]
+        profile = load_profile(path)
+        if profile.measured is not None and runtime in profile.measured.constants:
+            found[profile.name] = profile.measured.constants[runtime]
     return found
 
 
