@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +48,13 @@ def test_converters_get_none_whose_layers_they_merge() -> None:
         "relu 1x96x14x14", "relu 1x64x56x56", "relu 1x96x112x112", "small relu",
     }  # fmt: skip
     assert eager == compiled >= set(pace.PROBES)
+
+
+def test_a_runtime_is_calibrated_by_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(calibrate, "microbenchmarks", lambda runtime: asked.append(runtime) or ())
+    assert calibrate.prepared("ncnn", 1, float("inf"), ExitStack(), asked.append) == []
+    assert asked == ["ncnn"]
 
 
 def test_the_first_ones_span_every_kind() -> None:
