@@ -182,3 +182,12 @@ def test_a_conversion_that_computes_something_else_is_refused():
     ):
         with pytest.raises(CostModelError, match=word):
             check("ncnn", right, wrong)
+
+
+def test_idle_threads_of_onnxruntime_leave_the_cores_to_other_sessions():
+    pytest.importorskip("onnxruntime")
+    from costmodel.measure.runtimes.onnxruntime import options_for
+
+    options = options_for(2)
+    assert options.intra_op_num_threads == 2
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
