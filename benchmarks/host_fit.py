@@ -59,9 +59,8 @@ def read(path: Path, runtime: str) -> tuple[list[Timed], dict[int, float]]:
             threads, name, us = int(row["threads"]), row["name"], float(row["us"])
             if name.startswith(PROBE):
                 probes.setdefault(threads, {})[int(name.removeprefix(PROBE))] = us * 1e-3
-            else:
-                if name in known:  # older tables have some that are none of its own
-                    points.setdefault(threads, []).append(Timed(known[name], threads, us * 1e-6))
+            elif name in known:  # older tables have some that are none of its own
+                points.setdefault(threads, []).append(Timed(known[name], threads, us * 1e-6))
     return at_one_pace(
         [Session(tuple(some), probes.get(threads, {})) for threads, some in points.items()]
     )

@@ -29,7 +29,7 @@ from costmodel.rules.epilogues import (
     TANH,
 )
 from costmodel.rules.geometry import Geometry
-from costmodel.rules.loops import function_of
+from costmodel.rules.loops import is_exact_gelu
 from costmodel.table import Row
 
 DTYPES = ("fp32", "fp16", "int8")
@@ -86,7 +86,7 @@ def kernels(rows: Sequence[Row], dtype: str, lanes: int = 0) -> list[Kernel]:
 
 def _by_mlas(group: Group, kernel: Kernel) -> Kernel:
     """The kernel with what its library does besides."""
-    if function_of(group.head.op) == "gelu":
+    if is_exact_gelu(group.head.op):
         return replace(kernel, transcendentals=kernel.transcendentals * _ERROR_FUNCTION)
     return kernel
 

@@ -20,24 +20,27 @@ from costmodel.execution.tflite import DTYPES, FUSING, format_on, kernel_of
 from costmodel.hardware.peaks import cpu_of
 from costmodel.hardware.schema import Profile
 from costmodel.ir import Op
-from costmodel.rules.copies import RENAMES, SPLITS
+from costmodel.rules.attention import ATTENTION
+from costmodel.rules.copies import RENAMES, REPEATS, SPLITS
+from costmodel.rules.interpolation import NEAREST_MAPS
 from costmodel.rules.pooling import averages_border
+from costmodel.rules.reduction import VECTOR_NORMS
 from costmodel.table import Row
 
 #: Dimensions of a batch of maps.
 _MAP = 4
 #: Views that ExecuTorch copies with kernels of its own.
 _PORTABLE = SPLITS | RENAMES
-_COPIED = _PORTABLE | {"aten.expand"}
+_COPIED = _PORTABLE | REPEATS
 _FUSING = replace(FUSING, copied=_COPIED)
 #: Portable kernels, and what an element takes in them beside one whose place is computed. On a
 #: Zen 4 at 3.4 GHz those of pooling took 12 ns; the power in a norm 9, an element that is repeated
 #: 5, one of attention scores 12 (7 to choose, 3 to compare, 2 for the rest), of other ops 1 to 2.
 _SHARES = {
-    "aten.linalg_vector_norm": 0.75,
-    "aten.expand": 0.4,
-    "aten.upsample_nearest2d": 0.2,
-    "aten.scaled_dot_product_attention": 1.0,
+    **dict.fromkeys(VECTOR_NORMS, 0.75),
+    **dict.fromkeys(REPEATS, 0.4),
+    **dict.fromkeys(NEAREST_MAPS, 0.2),
+    **dict.fromkeys(ATTENTION, 1.0),
 }
 #: Families that are portable and read what they read in sequence.
 _PLAIN = ("normalization", "reduction")
@@ -78,7 +81,7 @@ def _placed(kernel: Kernel, op: Op) -> int:
     if not share:
         return 0
     read, made = int(op.inputs[0].numel), int(op.out.numel)
-    if op.target == "aten.expand" and made == read:
+    if op.target in REPEATS and made == read:
         return 0  # nothing is repeated, so that it is copied as it lies
     return round(share * (g.groups * g.m * g.n if g else max(read, made)))
 

@@ -8,6 +8,8 @@ from costmodel.ir import Cost, Dim, TensorSpec
 from costmodel.rules.registry import rule
 
 FAMILY = "attention"
+#: The op that models call; the others are what PyTorch picks for it.
+ATTENTION = frozenset({"aten.scaled_dot_product_attention"})
 
 #: Scalar operations for each score: scale, subtract the row's maximum, compare for it, exp, sum,
 #: divide.

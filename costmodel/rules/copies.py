@@ -12,6 +12,8 @@ _PARTS = {"select", "slice", "narrow", "unbind", "unfold"} | _SPLITS
 #: Views whose results are several tensors, or the same one by another name.
 SPLITS = frozenset(f"aten.{name}" for name in _SPLITS)
 RENAMES = frozenset({"aten.alias"})
+#: Views that show elements several times.
+REPEATS = frozenset({"aten.expand"})
 #: What puts tensors one after another into a new one.
 JOINS = frozenset({"aten.cat"})
 #: What puts a border around a tensor, and what gives it another format.

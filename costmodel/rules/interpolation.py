@@ -9,7 +9,8 @@ from costmodel.rules.registry import RuleFunction, rule
 
 FAMILY = "interpolation"
 #: What mobile networks resample maps with.
-OF_MAPS = frozenset({"aten.upsample_nearest2d", "aten.upsample_bilinear2d"})
+NEAREST_MAPS = frozenset({"aten.upsample_nearest2d"})
+OF_MAPS = NEAREST_MAPS | {"aten.upsample_bilinear2d"}
 
 #: Taps an output element reads; each is a multiply and an add.
 TAPS = {

@@ -40,6 +40,11 @@ def transcendentals(op: Op) -> int:
     return each * int(op.out.numel)
 
 
+def is_exact_gelu(op: Op) -> bool:
+    """Whether ``op`` is a GELU by the error function."""
+    return function_of(op) == "gelu"
+
+
 #: Families that reduce along the last dimensions and then walk the row once more.
 _BY_ROW = {"normalization", "softmax"}
 

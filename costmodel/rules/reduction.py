@@ -8,6 +8,8 @@ from costmodel.ir import Cost, TensorSpec
 from costmodel.rules.registry import RuleFunction, rule
 
 FAMILY = "reduction"
+#: Norms along dimensions, of any power.
+VECTOR_NORMS = frozenset({"aten.linalg_vector_norm"})
 
 # fmt: off
 PER_INPUT: dict[str, int] = {
