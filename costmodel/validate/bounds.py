@@ -6,9 +6,10 @@ hardly does. An op agrees if its measured time changed more like that of its own
 that of any other.
 
 The parts of a time add up, so it changes by the mean of the factors of its parts, weighted by their
-shares: it is nearer, by difference and not by ratio, to the factor of the part that has more than
-half. An op tries its bound, therefore, if the resources that change like it are foretold more than
-half of its time.
+shares: of two, it is nearer, by difference and not by ratio, to the factor of the one that has more
+than half. An op tries its bound, therefore, if the resources that change like it are foretold more
+than half of its time. Of three, the mean may lie nearest to one that has next to nothing, so the
+bound is held against one rival at a time, and the part of the third taken as it is foretold.
 """
 
 from __future__ import annotations
@@ -47,23 +48,30 @@ class Case:
     shares: Mapping[str, float]
 
     @property
-    def rivals(self) -> tuple[float, ...]:
-        """What resources foretell that would change otherwise than the bound."""
+    def rivals(self) -> tuple[str, ...]:
+        """The resources whose time would change otherwise than that of the bound."""
         own = self.expected[self.bound]
         least = math.log(APART)
-        return tuple(r for r in self.expected.values() if abs(math.log(r / own)) >= least)
+        return tuple(n for n, ratio in self.expected.items() if abs(math.log(ratio / own)) >= least)
 
     @property
     def tries(self) -> bool:
         """Whether the bound, and what changes like it, has rivals and most of the time."""
-        alike = sum(self.shares[name] for name, r in self.expected.items() if r not in self.rivals)
+        alike = sum(self.shares[name] for name in self.expected if name not in self.rivals)
         return bool(self.rivals) and alike > _MOST
 
     @property
     def agrees(self) -> bool:
         """Whether no rival foretells the measured change better than the bound does."""
-        off = abs(self.measured - self.expected[self.bound])
-        return all(off <= abs(self.measured - rival) for rival in self.rivals)
+        own = self.expected[self.bound]
+        changes = {name: self.expected[name] for name in self.rivals}
+        for rival, foretold in changes.items():
+            thirds = [name for name in changes if name != rival]
+            left = 1.0 - sum(self.shares[name] for name in thirds)
+            rest = self.measured - sum(self.shares[name] * changes[name] for name in thirds)
+            if abs(rest - left * own) > abs(rest - left * foretold):
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
