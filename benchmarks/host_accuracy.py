@@ -73,9 +73,7 @@ def keep_residuals(found: Validation) -> None:
         replace(group, tier=intervals.tier_on(group.predicted[0].row.setting, group.tier))
         for group in found.groups
     )
-    known = intervals.document()
-    document["unseen_device_factor"] = known["unseen_device_factor"]
-    write_atomic(intervals.FILE, dump(merged(document, known)))
+    write_atomic(intervals.FILE, dump(merged(document, intervals.document())))
 
 
 def report(found: Validation, profile: Path, runs: Sequence[str]) -> Iterator[str]:

@@ -72,12 +72,23 @@ def test_ncnns_table_pins_to_cores_of_which_there_are_enough() -> None:
 
 
 def test_merging_keeps_the_devices_that_were_not_scored() -> None:
-    old = {"blocks": {"a": {"t": {"x": 1, "y": 2}}, "b": {"t": {"z": 3}}}, "coverage": 0.5}
-    new = {"blocks": {"a": {"t": {"x": 9}, "u": {"x": 4}}}, "coverage": 0.8}
+    """And what all devices of the tiers say together, unless all were scored."""
+    old = {
+        "blocks": {"a": {"datasheet": {"x": 1, "y": 2}}, "b": {"measured here": {"z": 3}}},
+        "coverage": 0.5, "unseen_device_factor": 1.2,
+    }  # fmt: skip
+    new = {
+        "blocks": {"a": {"datasheet": {"x": 9}, "u": {"x": 4}}},
+        "coverage": 0.8, "unseen_device_factor": 1.0,
+    }  # fmt: skip
     assert merged(new, old) == {
-        "blocks": {"a": {"t": {"x": 9, "y": 2}, "u": {"x": 4}}, "b": {"t": {"z": 3}}},
-        "coverage": 0.8,
-    }
+        "blocks": {
+            "a": {"datasheet": {"x": 9, "y": 2}, "u": {"x": 4}}, "b": {"measured here": {"z": 3}},
+        },
+        "coverage": 0.8, "unseen_device_factor": 1.2,
+    }  # fmt: skip
+    new["blocks"]["a"]["datasheet"]["y"] = 5
+    assert merged(new, old)["unseen_device_factor"] == 1.0
 
 
 def test_a_compiled_network_goes_by_constants_of_its_own_where_there_are_some() -> None:

@@ -12,7 +12,7 @@ import yaml
 from costmodel.calibration import COVERAGE
 from costmodel.machine.residuals import LEVELS, bounds, class_of
 from costmodel.validate.report import Group
-from costmodel.validate.tiers import reference_network
+from costmodel.validate.tiers import TIERS, reference_network
 
 #: Factors that the interval of an unseen device may be widened or narrowed by.
 NARROWEST, WIDEST = 0.5, 4.0
@@ -54,7 +54,10 @@ def residuals(groups: Iterable[Group]) -> dict[str, Any]:
 
 
 def merged(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    """``new`` with the devices of ``old`` that were not scored this time."""
+    """``new`` with the devices of ``old`` that were not scored this time.
+
+    Some of the devices do not tell how far an unseen one is off: with the others kept, so is that.
+    """
     blocks = {
         block: {
             tier: {
@@ -65,7 +68,20 @@ def merged(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
         }
         for block in {**old["blocks"], **new["blocks"]}
     }
-    return {**new, "blocks": blocks}
+    scored = {
+        (block, tier, device)
+        for block, tiers in new["blocks"].items()
+        for tier, devices in tiers.items()
+        for device in devices
+    }
+    kept = any(
+        (block, tier, device) not in scored
+        for block, tiers in old["blocks"].items()
+        for tier in TIERS.values()
+        for device in tiers.get(tier, {})
+    )
+    factor = (old if kept else new)["unseen_device_factor"]
+    return {**new, "unseen_device_factor": factor, "blocks": blocks}
 
 
 def _of_reference(group: Group) -> list[float]:
