@@ -1,11 +1,10 @@
 """Make the shipped constants of x86 CPUs from the hosts that were calibrated.
 
-    python benchmarks/host_constants.py onnxruntime xnnpack ncnn
+    python benchmarks/host_constants.py eager onnxruntime xnnpack ncnn
 
 A constant's value is the geometric mean of those in the profiles of ``benchmarks/host``; where one
 is 0, the plain mean. What the others agree on is what each host gets that is to be predicted as if
 it had never been measured (``without``). Microbenchmarks alone stand behind all of them.
-The constants of ``eager`` are older: their half of the EPYC is not that of its folder.
 """
 
 from __future__ import annotations

@@ -109,6 +109,25 @@ def test_bytes_come_from_the_nearest_level_that_holds_them() -> None:
     assert per_byte[2] == pytest.approx(3 / 10e9, rel=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("l2", "l3", "rates"),
+    [
+        (16.0, 16.0, (16.0, 8.0, 2.0)),
+        (5.0, 32.0, (5.0, 160 / 37, 2.0)),  # the second level's port is the narrowest
+        (2.0, 2.0, (2.0, 1.0, 1.0)),  # and main memory waits for it too
+    ],
+)
+def test_what_comes_from_farther_away_passes_through_the_nearer_levels(l2, l3, rates) -> None:
+    """Bytes a cycle from three levels, at 3.7 GHz; main memory's own are 2."""
+    clock = 3.7e9
+    free = {"l2_bytes_per_cycle": l2, "l3_bytes_per_cycle": l3, "l3_share": 1.0,
+            "core_gb_per_s": 2 * clock / 1e9, "stream_efficiency": 1.0}  # fmt: skip
+    for size, rate, moves in zip((2**14, 2**22, 2**28), rates, (2, 2, 3), strict=True):
+        assert latency(moved(size), **free) == pytest.approx(
+            moves * size / (rate * clock), rel=2e-2
+        )
+
+
 def test_writing_in_place_moves_each_line_once() -> None:
     """10^5 bytes stay in the second level: in place half of what it takes elsewhere."""
     apart = moved(10**5)
@@ -203,6 +222,7 @@ def test_weights_are_packed_one_by_one_in_every_run() -> None:
 
 def test_threads_that_share_rows_all_read_the_other_factor() -> None:
     """2048 x 512 weights from the third level, by one thread more; not where there is one row."""
+    rates = {"l2_bytes_per_cycle": 16.0, "l3_bytes_per_cycle": 16.0}  # one after the other: 8
     for rows, again in ((196, 1), (1, 0)):
         geometry = Geometry("gemm", 1, rows, 512, 2048)
         kernel = moved(
@@ -210,7 +230,7 @@ def test_threads_that_share_rows_all_read_the_other_factor() -> None:
         )  # fmt: skip
         chosen = setting("epyc-genoa", execution="eager", threads=2)
         clock = fastest_cores(chosen.profile.engines["cpu"], 2)[0].clock_ghz * 1e9
-        found = x86.timer([kernel], chosen)({**FREE, "l3_bytes_per_cycle": 8.0}).memory[0]
+        found = x86.timer([kernel], chosen)({**FREE, **rates}).memory[0]
         expected = again * 4 * 512 * 2048 / (8.0 * clock * 2)
         assert found == pytest.approx(expected, abs=1e-8)
 
@@ -387,6 +407,8 @@ def test_a_small_loop_of_pytorch_runs_on_one_thread() -> None:
     few, many = 4 * 16384, 4 * 65536
     assert overhead(moved(few), 2, fork_us=5.0) == 0.0
     assert overhead(moved(many), 2, fork_us=5.0) == pytest.approx(5e-6)
+    plenty = moved(4 * 16 * 32768)
+    assert overhead(plenty, 16, fork_us=5.0) == pytest.approx(4 * 5e-6), "four doublings"
 
     def arithmetic(nbytes: int, threads: int) -> float:
         chosen = setting("epyc-genoa", execution="eager", threads=threads)

@@ -101,11 +101,13 @@ def evaluate(
     compute *= idle
     compute += _looked_up_seconds(run, machine)
     compute += run.remapped * constants.get("remap_cycles", 0.0) / machine.clock
+    # Threads that are awake wake others, and a barrier is a tree. Microbenchmarks know teams of two;
+    # by the law of another one for each thread those would keep 64 for half a millisecond.
     overhead = 1e-6 * (
         constants["issue_us"] * np.where(own, _products_of(run), run.dispatches)
         + constants["product_us"] * prepared
         + constants["convolution_us"] * library
-        + constants["fork_us"] * (team - 1.0)
+        + constants["fork_us"] * np.log2(team)
     )
     sizes = footprint_of(run) if footprint is None else footprint
     touched = _traffic(run, library & ~unfolded, own, machine, constants, sizes, idle)
@@ -330,14 +332,15 @@ def _by_access(sizes: Array | float, times: int) -> Array | float:
 
 
 def _levels(machine: Machine, constants: Mapping[str, float]) -> Levels:
+    """Bytes from farther away pass through the nearer levels, one transfer after another (Stengel
+    et al., "Quantifying performance bottlenecks of stencil computations using the Execution-
+    Cache-Memory model", ICS 2015), so that no level is faster than one nearer to the core."""
     cycles = machine.clock * machine.threads
     memory = min(
         constants["stream_efficiency"] * machine.memory,
         constants["core_gb_per_s"] * 1e9 * machine.threads,
     )
-    rates = (
-        constants["l2_bytes_per_cycle"] * cycles,
-        constants["l3_bytes_per_cycle"] * cycles,
-        memory,
-    )
+    second = 1.0 / (constants["l2_bytes_per_cycle"] * cycles)
+    third = second + 1.0 / (constants["l3_bytes_per_cycle"] * cycles)
+    rates = (1.0 / second, 1.0 / third, min(1.0 / third, memory))
     return Levels(machine.l2, machine.l3 * constants["l3_share"], rates)
