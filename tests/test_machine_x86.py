@@ -220,6 +220,30 @@ def test_weights_are_packed_one_by_one_in_every_run() -> None:
         assert packed.compute[0] - bare.compute[0] == pytest.approx(2.0 * weights / clock)
 
 
+@pytest.mark.parametrize(
+    ("execution", "groups", "rows", "packed"),
+    [
+        ("eager", 1, 8, 1000 * 1280),
+        ("compiled", 1, 8, 1000 * 1280),
+        ("eager", 1, 1, 0),  # a sum of columns
+        ("eager", 4, 8, 0),  # matrices of a batch, which are no weights
+        ("onnxruntime", 1, 8, 0),  # packed before the first run
+    ],
+)
+def test_weights_of_a_product_of_several_rows_are_packed(execution, groups, rows, packed) -> None:
+    kernel = moved(
+        4, macs=groups * rows * 1000 * 1280, unit="matrix", family="matmul",
+        geometry=Geometry("gemm", groups, rows, 1000, 1280),
+    )  # fmt: skip
+    chosen = setting("epyc-genoa", execution=execution, threads=1)
+    clock = fastest_cores(chosen.profile.engines["cpu"], 1)[0].clock_ghz * 1e9
+    known = chosen.constants()
+    bare, copied = (
+        x86.timer([kernel], chosen)({**known, "repack_cycles": cycles}) for cycles in (0.0, 2.0)
+    )
+    assert copied.compute[0] - bare.compute[0] == pytest.approx(2.0 * packed / clock, abs=1e-12)
+
+
 def test_threads_that_share_rows_all_read_the_other_factor() -> None:
     """2048 x 512 weights from the third level, by one thread more; not where there is one row."""
     rates = {"l2_bytes_per_cycle": 16.0, "l3_bytes_per_cycle": 16.0}  # one after the other: 8

@@ -101,8 +101,8 @@ def evaluate(
     compute *= idle
     compute += _looked_up_seconds(run, machine)
     compute += run.remapped * constants.get("remap_cycles", 0.0) / machine.clock
-    # Threads that are awake wake others, and a barrier is a tree. Microbenchmarks know teams of two;
-    # by the law of another one for each thread those would keep 64 for half a millisecond.
+    # Threads that are awake wake others. Microbenchmarks know teams of two; as much again for each
+    # further thread would keep 64 of them for half a millisecond.
     overhead = 1e-6 * (
         constants["issue_us"] * np.where(own, _products_of(run), run.dispatches)
         + constants["product_us"] * prepared
@@ -226,9 +226,12 @@ def _copied_seconds(
     library: Mask,
     unfolded: Mask,
 ) -> Array:
-    """What oneDNN copies element by element: weights into the blocks of its order, maps where
-    channels do not fill those, and maps that it unfolds."""
-    cycles = run.groups * run.n * run.k * (library & ~unfolded) * constants["repack_cycles"]
+    """What libraries copy element by element: weights into the order of theirs, maps where channels
+    do not fill oneDNN's blocks, and maps that it unfolds."""
+    # BLAS puts weights into panels, unless a single row makes the product a sum of columns.
+    panels = (run.kind == "gemm") & (run.groups == 1) & (run.m > 1) & machine.framework
+    packed = (library & ~unfolded) | panels
+    cycles = run.groups * run.n * run.k * packed * constants["repack_cycles"]
     ragged = library & (run.groups * run.n % machine.lanes > 0) & ~_channels_last(run, machine)
     copied = (run.read - run.fresh + run.written) / 4 * (ragged & ~unfolded)
     copied += run.groups * run.m * run.k * unfolded
