@@ -68,17 +68,10 @@ def merged(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
         }
         for block in {**old["blocks"], **new["blocks"]}
     }
-    scored = {
-        (block, tier, device)
-        for block, tiers in new["blocks"].items()
-        for tier, devices in tiers.items()
-        for device in devices
-    }
     kept = any(
-        (block, tier, device) not in scored
+        tiers.get(tier, {}).keys() - new["blocks"].get(block, {}).get(tier, {}).keys()
         for block, tiers in old["blocks"].items()
         for tier in TIERS.values()
-        for device in tiers.get(tier, {})
     )
     factor = (old if kept else new)["unseen_device_factor"]
     return {**new, "unseen_device_factor": factor, "blocks": blocks}
