@@ -178,6 +178,7 @@ def test_products_of_pytorch_itself_fill_vectors_with_positions() -> None:
 
     assert compute(7, threads=1) == pytest.approx(compute(8, threads=1))
     assert compute(7, threads=2) == pytest.approx(compute(8, threads=2) * 49 / 64)
+    assert compute(1, threads=1) == pytest.approx(compute(8, threads=1) / 64)  # a sum of columns
 
 
 def grouped(groups: int, n: int, taps: tuple[int, int] = (3, 3), size: int = 28) -> Kernel:
@@ -208,29 +209,52 @@ def test_groups_of_no_whole_vectors_are_unfolded_into_products() -> None:
 
 
 def test_weights_are_packed_one_by_one_in_every_run() -> None:
-    """64 x 64 x 9 weights at 2 cycles each; a convolution that PyTorch multiplies itself packs
-    nothing."""
+    """64 x 64 x 9 weights at 2 cycles each; for a convolution that PyTorch multiplies itself, BLAS
+    packs the windows of 14 x 14 positions, too."""
     chosen = setting("epyc-genoa", execution="eager", threads=1)
     clock = fastest_cores(chosen.profile.engines["cpu"], 1)[0].clock_ghz * 1e9
-    for size, weights in ((56, 64 * 64 * 9), (14, 0)):
+    for size, elements in ((56, 64 * 64 * 9), (14, 64 * 64 * 9 + 14 * 14 * 64 * 9)):
         bare, packed = (
             x86.timer([convolution((3, 3), size)], chosen)({**FREE, "repack_cycles": cycles})
             for cycles in (0.0, 2.0)
         )
-        assert packed.compute[0] - bare.compute[0] == pytest.approx(2.0 * weights / clock)
+        assert packed.compute[0] - bare.compute[0] == pytest.approx(2.0 * elements / clock)
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "channels", "elements"),
+    [
+        (8, 7, 64, 8 * 64 * 64 + 8 * 49 * 64),  # the weights anew for every image
+        (1, 7, 20, 20 * 20 + 49 * 32),  # whole vectors of each position's channels
+        (8, 1, 64, 0),  # sums of columns
+    ],
+)
+def test_both_factors_of_pytorchs_own_products_are_packed(images, size, channels, elements) -> None:
+    one = convolution((1, 1), size, channels)
+    assert one.geometry is not None
+    kernel = replace(one, geometry=replace(one.geometry, m=images * size * size))
+    chosen = setting("epyc-genoa", execution="eager", threads=1)
+    clock = fastest_cores(chosen.profile.engines["cpu"], 1)[0].clock_ghz * 1e9
+    bare, packed = (
+        x86.timer([kernel], chosen)({**FREE, "repack_cycles": cycles}).compute[0]
+        for cycles in (0.0, 2.0)
+    )
+    assert packed - bare == pytest.approx(2.0 * elements / clock, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("execution", "groups", "rows", "packed"),
     [
-        ("eager", 1, 8, 1000 * 1280),
-        ("compiled", 1, 8, 1000 * 1280),
+        ("eager", 1, 8, 1000 * 1280 + 8 * 1280),
+        ("compiled", 1, 8, 1000 * 1280 + 8 * 1280),
         ("eager", 1, 1, 0),  # a sum of columns
         ("eager", 4, 8, 0),  # matrices of a batch, which are no weights
         ("onnxruntime", 1, 8, 0),  # packed before the first run
     ],
 )
-def test_weights_of_a_product_of_several_rows_are_packed(execution, groups, rows, packed) -> None:
+def test_both_factors_of_a_product_of_several_rows_are_packed(
+    execution, groups, rows, packed
+) -> None:
     kernel = moved(
         4, macs=groups * rows * 1000 * 1280, unit="matrix", family="matmul",
         geometry=Geometry("gemm", groups, rows, 1000, 1280),
@@ -260,11 +284,13 @@ def test_threads_that_share_rows_all_read_the_other_factor() -> None:
 
 
 def test_small_convolutions_of_a_batch_are_products_one_by_one() -> None:
-    """Eight images of 64 channels at 7x7: eight calls, as the 8 groups of one image are."""
+    """Eight images of 64 channels at 7x7: one call, and seven more products to begin."""
     one = convolution((1, 1), 7)
     assert one.geometry is not None
     eight = replace(one, geometry=replace(one.geometry, m=8 * 49))
-    assert overhead(eight, 1, issue_us=2.0) == pytest.approx(8 * overhead(one, 1, issue_us=2.0))
+    assert overhead(eight, 1, issue_us=2.0) == pytest.approx(overhead(one, 1, issue_us=2.0))
+    assert overhead(one, 1, block_us=0.5) == 0.0
+    assert overhead(eight, 1, block_us=0.5) == pytest.approx(7 * 0.5e-6)
     library = convolution((5, 5), 56)
     assert library.geometry is not None
     batch = replace(library, geometry=replace(library.geometry, m=8 * 56 * 56))

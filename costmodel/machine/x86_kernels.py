@@ -94,7 +94,7 @@ def evaluate(
     library = np.isin(run.kind, _LIBRARY) & ~own
     unfolded = _unfolded(run, machine, library)
     compute = _compute_seconds(run, machine, constants, own, unfolded)
-    compute += _copied_seconds(run, machine, constants, library, unfolded)
+    compute += _copied_seconds(run, machine, constants, own, library, unfolded)
     called = np.isin(run.family, _PREPARED) & (not machine.generated)
     prepared = called | (np.isin(run.kind, tuple(_EFFICIENCY)) & ~library)
     team, idle = _team(run, machine)
@@ -104,7 +104,8 @@ def evaluate(
     # Threads that are awake wake others. Microbenchmarks know teams of two; as much again for each
     # further thread would keep 64 of them for half a millisecond.
     overhead = 1e-6 * (
-        constants["issue_us"] * np.where(own, _products_of(run), run.dispatches)
+        constants["issue_us"] * np.where(own, run.groups, run.dispatches)
+        + constants["block_us"] * own * (_products_of(run) - run.groups) / machine.threads
         + constants["product_us"] * prepared
         + constants["convolution_us"] * library
         + constants["fork_us"] * np.log2(team)
@@ -181,9 +182,10 @@ def _compute_seconds(
         seconds += run.surprises * _WRONG_GUESS / cycles
     seconds += run.rows * constants["row_ns"] * 1e-9 / machine.threads
     padded = run.groups * run.m * _padded(run.n, machine) * run.k * run.steps
-    # A product of an unfolded map, channels first, has its positions along the vectors.
+    # A product of an unfolded map, channels first, has its positions along the vectors; one of a
+    # single position is a sum of columns.
     plain = own | unfolded | (run.unfolded > 0)
-    direct = plain & ~(own & _channels_last(run, machine))
+    direct = plain & ~(own & (_channels_last(run, machine) | (run.positions == 1)))
     along = np.where(direct, np.maximum(run.positions, 1.0), 0.0)
     whole_maps = run.macs * _padded(along, machine) / np.maximum(along, 1.0)
     columns = np.maximum(run.n, 1.0)
@@ -223,15 +225,19 @@ def _copied_seconds(
     run: Features,
     machine: Machine,
     constants: Mapping[str, float],
+    own: Mask,
     library: Mask,
     unfolded: Mask,
 ) -> Array:
-    """What libraries copy element by element: weights into the order of theirs, maps where channels
+    """What libraries copy element by element: factors into the order of theirs, maps where channels
     do not fill oneDNN's blocks, and maps that it unfolds."""
-    # BLAS puts weights into panels, unless a single row makes the product a sum of columns.
+    # BLAS puts both factors into panels, unless a single row makes the product a sum of columns.
     panels = (run.kind == "gemm") & (run.groups == 1) & (run.m > 1) & machine.framework
-    packed = (library & ~unfolded) | panels
-    cycles = run.groups * run.n * run.k * packed * constants["repack_cycles"]
+    panels |= own & (run.positions > 1)
+    products = np.where(own, _products_of(run), run.groups)
+    packed = products * run.n * run.k * ((library & ~unfolded) | panels)
+    packed += run.groups * run.m * _padded(run.k, machine) * panels
+    cycles = packed * constants["repack_cycles"]
     ragged = library & (run.groups * run.n % machine.lanes > 0) & ~_channels_last(run, machine)
     copied = (run.read - run.fresh + run.written) / 4 * (ragged & ~unfolded)
     copied += run.groups * run.m * run.k * unfolded

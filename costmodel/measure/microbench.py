@@ -127,16 +127,17 @@ def _depthwise() -> Iterator[Microbenchmark]:
     shapes = ((1, 32, 112, 3), (1, 144, 56, 3), (1, 192, 28, 5), (1, 576, 14, 3), (1, 960, 7, 5),
               (1, 96, 56, 7), (1, 384, 14, 7), (8, 96, 56, 3), (8, 480, 14, 5),
               (1, 24, 112, 3), (1, 120, 28, 3), (8, 72, 28, 5), (8, 12, 56, 3),
-              (1, 90, 28, 5))  # fmt: skip
+              (1, 90, 28, 5), (8, 96, 112, 3))  # fmt: skip
     for batch, channels, size, window in shapes:
+        layers = 2 if size > 56 and batch > 1 else 6
         yield Microbenchmark(
             f"depthwise {window}x{window} {channels}, {batch} x {size}x{size}", "depthwise",
-            (batch, channels, size, size), _same(channels, window, channels, 6),
+            (batch, channels, size, size), _same(channels, window, channels, layers),
         )  # fmt: skip
 
 
 def _grouped() -> Iterator[Microbenchmark]:
-    shapes = ((1, 128, 56, 32), (1, 256, 28, 8), (1, 512, 14, 32), (1, 168, 28, 7))
+    shapes = ((1, 128, 56, 32), (1, 256, 28, 8), (1, 512, 14, 32), (1, 168, 28, 7), (8, 64, 112, 4))
     for batch, channels, size, groups in shapes:
         yield Microbenchmark(
             f"conv 3x3 {channels} in {groups} groups, {batch} x {size}x{size}", "grouped",
@@ -154,6 +155,21 @@ def _linear() -> Iterator[Microbenchmark]:
         yield Microbenchmark(
             f"linear {narrow}-{wide}, {rows} rows", "linear", shape, _mlp(narrow, wide)
         )
+
+    # Weights beyond what a last-level cache keeps, 4 MB a layer.
+    for layers in (3, 6):
+        yield Microbenchmark(
+            f"linear 1024-1024, 1 row, {layers} layers", "weights", (1, 1024), _rows(1024, layers)
+        )
+
+
+def _rows(width: int, layers: int) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        from torch import nn
+
+        return nn.Sequential(*(nn.Linear(width, width) for _ in range(layers)))
+
+    return build
 
 
 def _mlp(narrow: int, wide: int) -> Callable[[], nn.Module]:
@@ -227,7 +243,7 @@ def _elementwise() -> Iterator[Microbenchmark]:
     names = ("relu", "hardswish", "silu", "gelu", "sigmoid")
     calls = {name: getattr(functional, name) for name in names} | {"shifted relu": _shifted_relu}
     for name, call in calls.items():
-        for shape in _STREAMS[:3]:
+        for shape in _STREAMS if name == "silu" else _STREAMS[:3]:
             yield Microbenchmark(
                 f"{name} {'x'.join(map(str, shape))}", "elementwise", shape, _calls(call, 4),
                 merges=name == "relu",
@@ -289,7 +305,7 @@ def _repeated(call: Callable[[Tensor], Tensor], times: int) -> nn.Module:
 
 
 def _normalisation() -> Iterator[Microbenchmark]:
-    for shape in (*_STREAMS[:3], _SHARED):
+    for shape in (*_STREAMS, _SHARED):
         yield Microbenchmark(
             f"batch norm {'x'.join(map(str, shape))}", "normalisation", shape, _norms(shape[1])
         )
