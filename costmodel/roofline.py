@@ -49,6 +49,13 @@ def predict(
     model. Raises `CostModelError` for symbolic tables and for settings that do not exist.
     """
     chosen = setting(hw, dtype=dtype, execution=execution, layout=layout, threads=threads)
+    return predict_on(table, chosen, calibration)
+
+
+def predict_on(
+    table: CostTable, chosen: Setting, calibration: Mapping[str, float] | None = None
+) -> Prediction:
+    """The same for a setting."""
     batch = batch_of(table)
     kernels = kernels_of(table.rows, chosen.execution, chosen.format, batch, chosen.lanes)
     times = times_of(kernels, chosen, calibration)
@@ -235,4 +242,4 @@ def supported_dtypes(execution: str) -> tuple[str, ...]:
     return known
 
 
-__all__ = ["machine_of", "predict", "supported_dtypes", "timer_of", "times_of"]
+__all__ = ["machine_of", "predict", "predict_on", "supported_dtypes", "timer_of", "times_of"]

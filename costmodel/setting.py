@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
 from costmodel.errors import CostModelError
@@ -80,6 +80,14 @@ class Setting:
             like = getattr(module_of(self.execution), "CALLS_LIBRARIES_OF", self.execution)
             found = measured.constants.get(self._named(like), {})
         return found
+
+    def measuring(self, constants: Mapping[str, float]) -> Setting:
+        """The same on a device where microbenchmarks found ``constants`` for this execution."""
+        measured = self.profile.measured
+        assert measured is not None
+        found = {**measured.constants, self._measured_as: dict(constants)}
+        other = measured.model_copy(update={"constants": found})
+        return replace(self, profile=self.profile.model_copy(update={"measured": other}))
 
     @property
     def measured_spread(self) -> Spread | None:

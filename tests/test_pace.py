@@ -12,15 +12,17 @@ import torch
 from rich.console import Console
 
 from costmodel.errors import CostModelError
+from costmodel.execution import kernels_of
 from costmodel.hardware import load_profile
-from costmodel.machine.constants import values_of
+from costmodel.machine.constants import constants_of, values_of
 from costmodel.measure import job, pace, rows
 from costmodel.measure.calibrate import Timed, rows_of
 from costmodel.measure.microbench import microbenchmarks
 from costmodel.measure.timing import LONG, time_calls
+from costmodel.roofline import timer_of
 from costmodel.setting import setting
-from costmodel.validate import scored
-from costmodel.validate.fit import fit_all, seconds_of
+from costmodel.validate import scored, waking
+from costmodel.validate.fit import fit_all, one_by_one, seconds_of
 from costmodel.validate.predict_rows import Row
 from costmodel.validate.report import Validation, mape_as_calibrated, render, to_dict
 from costmodel.validate.runs import COLUMNS, read
@@ -60,6 +62,50 @@ def test_a_row_is_predicted_at_the_pace_it_was_measured_at() -> None:
     together = seconds_of([slow, same])
     assert together is not None
     assert together({}) == pytest.approx([slow.predicted(), same.predicted()])
+
+
+def team_of_two(probe_ms: float, probe_1_ms: float | None, **constants: float) -> Row:
+    """A row on two threads, calibrated beside programs of 2 ms on one and of 1 ms on both."""
+    (row,) = measured_rows({"1": 2.0, "2": 1.0}, probe_ms)
+    chosen = replace(row.setting, threads=2)
+    chosen = chosen.measuring({**chosen.measured_constants, **constants})
+    return replace(row, setting=chosen, run=replace(row.run, probe_1_ms=probe_1_ms))
+
+
+def test_what_slows_a_team_alone_is_the_waking_of_its_threads() -> None:
+    """One thread takes 1.1 times as long as beside the calibration, both 1.5 times as long."""
+    slow = team_of_two(1.5, 2.2, fork_us=4.0)
+    assert slow.pace == pytest.approx(1.1)
+    chosen = slow.setting
+    programs = [
+        timer_of(kernels_of(table.rows, "eager", "fp32", lanes=chosen.lanes), chosen)
+        for table in waking._programs()
+    ]
+
+    def mean_log(us: float) -> float:
+        constants = chosen.constants({"fork_us": us})
+        return float(np.mean([np.log(timer(constants).latency.sum()) for timer in programs]))
+
+    assert slow.waking_us > 1.0
+    longer = mean_log(4.0 + slow.waking_us) - mean_log(4.0)
+    assert longer == pytest.approx(np.log(1.5 / 1.1), rel=1e-6)
+    bare = replace(slow, run=replace(slow.run, probe_ms=None, probe_1_ms=None))
+    assert slow.beside() == bare.beside({"fork_us": 4.0 + slow.waking_us})
+    assert slow.predicted() > 1.1 * bare.predicted()
+    assert seconds_of([slow]) is None
+    assert one_by_one([slow])({}).tolist() == [slow.predicted()]
+
+
+def test_waking_is_that_of_the_calibration_where_nothing_else_is_known() -> None:
+    same = team_of_two(1.1, 2.2, fork_us=4.0)
+    assert same.waking_us == pytest.approx(0.0, abs=1e-6)
+    assert team_of_two(1.5, None).waking_us == 0.0
+    assert team_of_two(1.5, None).pace == 1.5
+    fast = team_of_two(0.1, 2.0, fork_us=4.0)
+    assert fast.waking_us == pytest.approx(-4.0)
+    assert fast.beside()["fork_us"] == pytest.approx(0.0, abs=1e-9)
+    limit = constants_of("x86/eager")["fork_us"].high
+    assert team_of_two(99.0, 2.0, fork_us=4.0).beside()["fork_us"] == pytest.approx(limit)
 
 
 def test_a_pace_is_unknown_where_the_calibration_had_no_such_runtime_or_threads() -> None:
@@ -163,21 +209,24 @@ def test_a_measured_row_has_the_time_of_the_programs(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET)
     row, _ = job.perform(job.Job(f"{tmp_path}/net.py", "eager", seconds=0.01))
     assert 0 < float(row["probe_ms"]) < 1e3
+    assert row["probe_1_ms"] == ""
+    row, _ = job.perform(job.Job(f"{tmp_path}/net.py", "eager", threads=2, seconds=0.01))
+    assert 0 < float(row["probe_1_ms"]) < 1e3
 
 
 def test_the_column_is_read_where_a_file_has_it(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     line = "host,torch,eager,fp32,nchw,1,timm:resnet18,3x224x224,1,20,median,here"
-    header = ",".join((*COLUMNS, "probe_ms"))
-    path.write_text(f"{header}\n{line},1.5\n{line},\n{line},-1\n")
+    header = ",".join((*COLUMNS, "probe_ms", "probe_1_ms"))
+    path.write_text(f"{header}\n{line},1.5,2.5\n{line},,\n{line},-1,2.5\n")
     runs, skipped = read(path)
-    assert [run.probe_ms for run in runs] == [1.5, None]
+    assert [(run.probe_ms, run.probe_1_ms) for run in runs] == [(1.5, 2.5), (None, None)]
     assert [item.why for item in skipped] == ["probe_ms '-1' is not a positive number"]
 
 
 def test_a_file_without_the_column_is_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
-    path.write_text(",".join(name for name in rows.HEADER if name != "probe_ms") + "\n")
+    path.write_text(",".join(name for name in rows.HEADER if "probe" not in name) + "\n")
     rows.start(path)
     assert rows.append(path, dict.fromkeys(rows.HEADER, "1"))
     path.write_text(",".join(name for name in rows.HEADER if name != "mode") + "\n")

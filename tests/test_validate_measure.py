@@ -21,7 +21,7 @@ from costmodel.errors import CostModelError
 from costmodel.measure.job import Job
 from costmodel.measure.per_op import TOGETHER, OpRun, medians, profiled, seconds_of
 from costmodel.validate.bounds import Case, Trial, cases, experiment
-from costmodel.validate.measured import Network
+from costmodel.validate.measured import Network, network_of
 from costmodel.validate.per_op import by_family, error, pair
 from costmodel.validate.runs import COLUMNS
 
@@ -63,6 +63,7 @@ class FirstRunOnly(nn.Module):
 def example_inputs():
     return torch.zeros(1, 3, 4, 4)
 '''
+HOSTS = Path(__file__).parents[1] / "benchmarks" / "host"
 SHORT = ("--hw", "i9-10940x", "--threads", "1", "--seconds", "0.01")
 
 
@@ -231,6 +232,33 @@ def test_networks_are_measured_beside_their_predictions_and_failures_are_skipped
         apart = sum(abs(op["predicted_us"] - op["measured_us"]) for op in ops)
         assert entry["error"] == pytest.approx(apart / row["measured_ms"] / 1e3)
         assert sum(family["ops"] for family in entry["by_family"].values()) == len(ops)
+
+
+class Told:
+    """A worker that says what was measured."""
+
+    def __init__(self, probe_ms: float) -> None:
+        self.fields = dict.fromkeys(COLUMNS, "") | {
+            "device": "host", "execution": "eager", "dtype": "fp32", "layout": "nchw",
+            "threads": "2", "batch": "1", "latency_ms": "1.0", "p10_ms": "0.9", "p90_ms": "1.1",
+            "probe_ms": str(probe_ms), "probe_1_ms": "0.9119",
+        }  # fmt: skip
+
+    def ask(self, what: str, _: Job) -> Any:
+        return (self.fields, []) if what == "perform" else [("aten.conv2d", 1e-3, 0.0)]
+
+
+def test_a_network_is_predicted_with_threads_that_wake_as_late_as_beside_it(nets):
+    """0.64 ms on two threads is what the programs took beside the calibration, too."""
+    host = HOSTS / "epyc-genoa-vm-3" / "profile.yaml"
+    job = Job(f"{nets}:Net", "eager", threads=2)
+    late, usual = (network_of(job, str(host), Told(ms), print) for ms in (0.8, 0.6448))
+    assert usual.predicted.row.waking_us == pytest.approx(0.0, abs=0.1)
+    assert late.predicted.row.waking_us > 10
+    assert late.prediction.latency_s > usual.prediction.latency_s + 10e-6
+    assert late.prediction.interval_s[1] / late.prediction.latency_s == pytest.approx(
+        usual.prediction.interval_s[1] / usual.prediction.latency_s
+    )
 
 
 def test_the_table_says_which_op_is_wrong_and_goes_to_a_file(nets):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import statistics
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,7 +67,7 @@ def perform(job: Job) -> tuple[dict[str, str], list[str]]:
 
     row = describe(job)
     clock = wall_clock
-    paces: list[float] = []
+    paces: dict[int, list[float]] = {}
     with ExitStack() as stack:
         model, inputs = materialise(job.target, job.inputs, job.batch)
         if job.device == "cuda":
@@ -78,13 +79,19 @@ def perform(job: Job) -> tuple[dict[str, str], list[str]]:
                 layout=job.layout, mode=job.mode,
             )
         )  # fmt: skip
-        pace = probe() if job.device == "cpu" else None
-        beside = threads_beside(job.execution, prepared.threads)
+        team = threads_beside(job.execution, prepared.threads)
+        if job.device == "cpu":
+            pace, paces = probe(), {threads: [] for threads in sorted({1, team})}
+
+        def aside() -> None:
+            for threads, taken in paces.items():
+                taken.append(pace(threads))
+
         load = stack.enter_context(host.watched())
         try:
             timing = time_calls(
                 prepared.run, min_seconds=job.seconds, max_seconds=max(10.0, 4 * job.seconds),
-                clock=clock, aside=(lambda: paces.append(pace(beside))) if pace else None,
+                clock=clock, aside=aside if paces else None,
             )  # fmt: skip
         except Exception as error:
             said = " ".join(str(error).split())[:300]
@@ -100,9 +107,14 @@ def perform(job: Job) -> tuple[dict[str, str], list[str]]:
         "p10_ms": f"{timing.p10_s * 1e3:.6g}",
         "p90_ms": f"{timing.p90_s * 1e3:.6g}",
         "runs": str(timing.runs),
-        "probe_ms": f"{statistics.median(paces):.6g}" if paces else "",
+        "probe_ms": _median(paces.get(team)),
+        "probe_1_ms": _median(paces.get(1) if team > 1 else None),
     }
     return row, host.remarks(load, timing)
+
+
+def _median(milliseconds: Sequence[float] | None) -> str:
+    return f"{statistics.median(milliseconds):.6g}" if milliseconds else ""
 
 
 @lru_cache(maxsize=64)

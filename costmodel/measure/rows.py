@@ -15,12 +15,12 @@ from pathlib import Path
 from stat import S_ISREG
 
 from costmodel.errors import CostModelError
-from costmodel.validate.runs import COLUMNS
+from costmodel.validate.runs import COLUMNS, PROBED
 
 #: Columns of the run format, and after them what a reader of the format may ignore.
-HEADER = (*COLUMNS, "p10_ms", "p90_ms", "runs", "mode", "probe_ms")
+HEADER = (*COLUMNS, "p10_ms", "p90_ms", "runs", "mode", *PROBED)
 #: What a file may lack that another version has begun.
-_LATER = ("probe_ms",)
+_LATER = PROBED
 #: What makes two rows the same measurement.
 KEY = (
     "device", "software", "execution", "dtype", "layout", "threads", "model", "input_shape",

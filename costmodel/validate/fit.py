@@ -98,7 +98,10 @@ def measured_of(rows: Sequence[Row]) -> Array:
 
 
 def seconds_of(rows: Sequence[Row]) -> Latencies | None:
-    """The seconds of all rows at once, in order; ``None`` if their machine model can't."""
+    """The seconds of all rows at once, in order; ``None`` if their machine model can't, or if
+    constants are others from run to run."""
+    if any(row.waking_us for row in rows):
+        return None
     together = latencies_of([(row.work.kernels, row.setting) for row in rows])
     if together is None:
         return None

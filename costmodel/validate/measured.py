@@ -15,13 +15,14 @@ from costmodel.measure.rows import Row as Fields
 from costmodel.measure.run import Say, label
 from costmodel.measure.worker import Worker
 from costmodel.prediction import Prediction
-from costmodel.setting import Setting, setting
+from costmodel.roofline import predict_on
+from costmodel.setting import setting
 from costmodel.table import CostTable
 from costmodel.validate import scored
 from costmodel.validate.per_op import OpTimes, pair
 from costmodel.validate.predict_rows import Row, Work
 from costmodel.validate.report import Group, Validation
-from costmodel.validate.runs import Run, Skipped
+from costmodel.validate.runs import PROBED, Run, Skipped
 from costmodel.validate.tiers import TIERS, Outcome, Predicted
 from costmodel.validate.tracing import activations_of
 
@@ -86,10 +87,14 @@ def network_of(job: Job, hw: str, worker: Worker, say: Say) -> Network:
     fields, remarks = worker.ask("perform", job)
     for remark in remarks:
         say(f"{label(job)}: {remark}")
-    table, prediction, chosen = _predicted(job, hw, int(fields["threads"]))
     run = _run(fields)
-    work = Work((), int(table.total.macs), activations_of(table))
-    row = Row(run, chosen, work)
+    table = _traced(job)
+    chosen = setting(
+        hw, dtype=job.dtype, execution=job.execution, layout=job.layout, threads=run.threads
+    )
+    row = Row(run, chosen, Work((), int(table.total.macs), activations_of(table)))
+    beside = chosen.measuring(row.beside()) if row.waking_us else chosen
+    prediction = predict_on(table, beside)
     ops = None
     if per_op.tells(job):
         try:
@@ -103,24 +108,16 @@ def network_of(job: Job, hw: str, worker: Worker, say: Say) -> Network:
     return Network(predicted, prediction, spread, ops)
 
 
-def _predicted(job: Job, hw: str, threads: int) -> tuple[CostTable, Prediction, Setting]:
+def _traced(job: Job) -> CostTable:
     from costmodel.api import analyze
 
-    chosen = setting(
-        hw, dtype=job.dtype, execution=job.execution, layout=job.layout, threads=threads
-    )
     try:
-        report = analyze(
-            job.target, list(job.inputs) or None, hw, batch=job.batch, dtype=job.dtype,
-            execution=job.execution, layout=job.layout, threads=threads,
-        )  # fmt: skip
+        return analyze(job.target, list(job.inputs) or None, batch=job.batch).table
     except CostModelError:
         raise
     except Exception as error:  # somebody else's model code
         said = " ".join(str(error).split())[:200]
         raise CostModelError(f"cannot trace it: {type(error).__name__}: {said}") from error
-    assert report.prediction is not None
-    return report.table, report.prediction, chosen
 
 
 def _run(fields: Fields) -> Run:
@@ -137,7 +134,7 @@ def _run(fields: Fields) -> Run:
         latency_ms=float(fields["latency_ms"]),
         statistic=fields["statistic"],
         source=fields["source"],
-        probe_ms=float(fields["probe_ms"]) if fields["probe_ms"] else None,
+        **{name: float(fields[name]) for name in PROBED if fields[name]},
     )
 
 

@@ -25,6 +25,7 @@ from costmodel.roofline import timer_of
 from costmodel.setting import Setting, setting
 from costmodel.validate.runs import Run, Skipped
 from costmodel.validate.tracing import Tracer, activations_of, convolution_table, subject_of
+from costmodel.validate.waking import WAKING, longer_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +53,39 @@ class Row:
     @property
     def pace(self) -> float:
         """What small programs took beside the run, as a multiple of what they took beside the
-        calibration of its device; 1 where either is unknown."""
+        calibration of its device; 1 where either is unknown.
+
+        On one thread where that is known: what they take longer on a team is `waking_us`.
+        """
+        team = threads_beside(self.setting.execution, self.setting.threads or 1)
+        return self._ratio(1, self.run.probe_1_ms) or self._ratio(team, self.run.probe_ms) or 1.0
+
+    @cached_property
+    def waking_us(self) -> float:
+        """How much longer than the constants say each doubling of the team took beside the run."""
+        team = threads_beside(self.setting.execution, self.setting.threads or 1)
+        one, all_of_them = self._ratio(1, self.run.probe_1_ms), self._ratio(team, self.run.probe_ms)
+        if team == 1 or one is None or all_of_them is None:
+            return 0.0
+        return longer_us(self.setting, all_of_them / one)
+
+    def _ratio(self, threads: int, probe_ms: float | None) -> float | None:
+        """What the programs took on so many threads, in times what they took at calibration."""
         known = self.setting.profile.measured
-        runtime = self.setting.execution
-        beside = known.probe_ms.get(runtime, {}) if known else {}
-        calibrated = beside.get(str(threads_beside(runtime, self.setting.threads or 1)))
-        if calibrated is None or self.run.probe_ms is None:
-            return 1.0
-        return self.run.probe_ms / calibrated
+        beside = known.probe_ms.get(self.setting.execution, {}) if known else {}
+        calibrated = beside.get(str(threads))
+        return probe_ms / calibrated if calibrated is not None and probe_ms is not None else None
+
+    def beside(self, constants: Mapping[str, float] | None = None) -> dict[str, float]:
+        """The constants, the shipped ones or others in their place, as they hold beside the run."""
+        values = self.setting.constants(constants)
+        if self.waking_us:
+            values[WAKING] = max(values[WAKING] + self.waking_us, 0.0)
+        return values
 
     def predicted(self, constants: Mapping[str, float] | None = None) -> float:
         """Seconds at the pace of the run, with the shipped constants or others in their place."""
-        values = self.setting.constants(constants)
-        return self.pace * float(self.timer(values).latency.sum())
+        return self.pace * float(self.timer(self.beside(constants)).latency.sum())
 
     @cached_property
     def timer(self) -> Timer:

@@ -25,6 +25,8 @@ COLUMNS = (
 CONVOLUTION_COLUMNS = (
     "batch", "c_in", "c_out", "kernel", "size", "stride", "padding", "latency_ms",
 )  # fmt: skip
+#: Times of small programs beside a run, in milliseconds.
+PROBED = ("probe_ms", "probe_1_ms")
 _SHAPE = re.compile(r"(?:[a-z]\w*:)?\d{1,9}(?:x\d{1,9})*", re.ASCII)
 _PREFIXES = ("tf_", "legacy_", "ese_")
 
@@ -45,8 +47,9 @@ class Convolution:
 class Run:
     """One measured latency of a whole batch. ``convolution`` is set where no model is named.
 
-    ``mode`` is ``train`` for a training step, and ``probe_ms`` the time of small programs beside it
-    (`costmodel.measure.pace`), from the columns of these names where a file has them.
+    ``mode`` is ``train`` for a training step, ``probe_ms`` the time of small programs beside it
+    (`costmodel.measure.pace`), and ``probe_1_ms`` their time on one thread if it has more, from the
+    columns of these names where a file has them.
     """
 
     device: str
@@ -64,6 +67,7 @@ class Run:
     convolution: Convolution | None = None
     mode: Mode = "eval"
     probe_ms: float | None = None
+    probe_1_ms: float | None = None
 
     @property
     def family(self) -> str:
@@ -171,7 +175,7 @@ def _network(fields: dict[str, str]) -> Run:
         statistic=fields["statistic"],
         source=fields["source"],
         mode=_mode(fields),
-        probe_ms=_milliseconds(fields, "probe_ms") if fields.get("probe_ms") else None,
+        **{name: _milliseconds(fields, name) for name in PROBED if fields.get(name)},
     )
 
 
