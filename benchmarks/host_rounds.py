@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
     parser.add_argument("--mode", choices=("eval", "train"), default="eval")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--networks", nargs="*", help="instead of those in networks.txt")
+    parser.add_argument("--networks", nargs="*", help="instead of those in networks.txt, or none")
     parser.add_argument("--microbenchmarks", metavar="RUNTIME", help="of another runtime")
     parser.add_argument("-o", "--output", type=Path, required=True)
     asked = parser.parse_args()
@@ -64,9 +64,10 @@ def main() -> None:
     with flushed(), ExitStack() as stack:
         runtime = asked.microbenchmarks or asked.runtime
         small = prepared(runtime, asked.threads, time.monotonic() + 3600, stack, _say)
+        usual = (FOLDER / "networks.txt").read_text().split()
         jobs = [
             Job(name, asked.runtime, batch=batch, threads=asked.threads, mode=asked.mode)
-            for name in asked.networks or (FOLDER / "networks.txt").read_text().split()
+            for name in (usual if asked.networks is None else asked.networks)
             for batch in asked.batch
         ]  # fmt: skip
         networks = [(job, found) for job in jobs if (found := _network(job, stack)) is not None]
@@ -92,9 +93,12 @@ def main() -> None:
         for (benchmark, _), taken in zip(small, calls, strict=True)
     ]
     _write_points(asked.output / "microbenchmarks.csv", points)
+    if not networks:
+        return
     path = asked.output / f"{asked.runtime}-threads-{asked.threads}{_suffix(asked.mode)}.csv"
     rows.start(path)
-    beside = probes[threads_beside(runtime, asked.threads)]
+    team = threads_beside(runtime, asked.threads)
+    beside = {"probe_ms": probes[team]} | ({"probe_1_ms": probes[1]} if team > 1 else {})
     for (job, _), seconds in zip(networks, once, strict=True):
         rows.append(path, _row(job, seconds, beside))
 
@@ -128,7 +132,7 @@ def _steady(ready: Prepared) -> float:
     return wall_clock(ready.run) if took < LONG else took
 
 
-def _row(job: Job, seconds: Sequence[float], probe_ms: float) -> dict[str, str]:
+def _row(job: Job, seconds: Sequence[float], beside: dict[str, float]) -> dict[str, str]:
     low, *_, high = statistics.quantiles(seconds, n=10)
     found = describe(job) | {
         "latency_ms": f"{statistics.median(seconds) * 1e3:.6g}",
@@ -137,7 +141,7 @@ def _row(job: Job, seconds: Sequence[float], probe_ms: float) -> dict[str, str]:
         "p10_ms": f"{max(low, min(seconds)) * 1e3:.6g}",
         "p90_ms": f"{min(high, max(seconds)) * 1e3:.6g}",
         "runs": str(len(seconds)),
-        "probe_ms": f"{probe_ms:.6g}",
+        **{name: f"{milliseconds:.6g}" for name, milliseconds in beside.items()},
     }
     return {name: str(value) for name, value in found.items()}
 

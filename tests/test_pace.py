@@ -151,6 +151,18 @@ def test_the_report_says_what_the_pace_did() -> None:
     )
 
 
+def test_the_report_says_how_much_longer_threads_took_to_wake() -> None:
+    slow = team_of_two(1.5, 2.2, fork_us=4.0)
+    items = with_intervals([(slow, slow.predicted())], "none")
+    validation = Validation((scored(Outcome(items, {}, "made up"), "microbenchmarks"),), ())
+    assert to_dict(validation)["rows"][0]["waking_us"] == slow.waking_us
+    buffer = io.StringIO()
+    render(validation, Console(file=buffer, width=80))
+    us = f"{slow.waking_us:+.0f}"
+    said = " ".join(buffer.getvalue().split())
+    assert f"Waking a thread took them {us} to {us} us longer; so do predictions." in said
+
+
 def test_the_report_is_silent_where_no_pace_is_known() -> None:
     measured = measured_rows({}, 1.0, 1.5)
     items = with_intervals([(row, row.predicted()) for row in measured], "none")

@@ -22,7 +22,7 @@ from costmodel.validate import scored
 from costmodel.validate.per_op import OpTimes, pair
 from costmodel.validate.predict_rows import Row, Work
 from costmodel.validate.report import Group, Validation
-from costmodel.validate.runs import PROBED, Run, Skipped
+from costmodel.validate.runs import Run, Skipped
 from costmodel.validate.tiers import TIERS, Outcome, Predicted
 from costmodel.validate.tracing import activations_of
 
@@ -134,7 +134,8 @@ def _run(fields: Fields) -> Run:
         latency_ms=float(fields["latency_ms"]),
         statistic=fields["statistic"],
         source=fields["source"],
-        **{name: float(fields[name]) for name in PROBED if fields[name]},
+        probe_ms=float(fields["probe_ms"]) if fields["probe_ms"] else None,
+        probe_1_ms=float(fields["probe_1_ms"]) if fields["probe_1_ms"] else None,
     )
 
 

@@ -93,6 +93,10 @@ def _group(group: Group) -> dict[str, Any]:
     }
 
 
+#: Microseconds of waking that are worth a line.
+_TOLD = 0.5
+
+
 def _row(group: Group, item: Predicted) -> dict[str, Any]:
     run = item.row.run
     return {
@@ -108,6 +112,7 @@ def _row(group: Group, item: Predicted) -> dict[str, Any]:
         "high_ms": item.interval[1] * 1e3,
         "error": error_of(item),
         "pace": item.row.pace,
+        "waking_us": item.row.waking_us,
         "source": run.source,
     }
 
@@ -152,6 +157,12 @@ def _paces(groups: Sequence[Group]) -> Iterator[str]:
                 f"{max(paces):.2f} times as long beside the runs as beside the calibration. "
                 "Predictions are multiplied by that; without it MAPE is "
                 f"{percent(mape_as_calibrated(group))}."
+            )
+        waking = [item.row.waking_us for item in group.predicted]
+        if max(map(abs, waking)) >= _TOLD:
+            yield (
+                f"Waking a thread took them {min(waking):+.0f} to {max(waking):+.0f} us longer; so "
+                "do predictions."
             )
 
 

@@ -175,7 +175,8 @@ def _network(fields: dict[str, str]) -> Run:
         statistic=fields["statistic"],
         source=fields["source"],
         mode=_mode(fields),
-        **{name: _milliseconds(fields, name) for name in PROBED if fields.get(name)},
+        probe_ms=_milliseconds(fields, "probe_ms") if fields.get("probe_ms") else None,
+        probe_1_ms=_milliseconds(fields, "probe_1_ms") if fields.get("probe_1_ms") else None,
     )
 
 
