@@ -32,7 +32,8 @@ HEAD = """\
 # How near predictions come to the machine in hand
 
 Written by `benchmarks/host_accuracy.py`. Profiles are calibrated by microbenchmarks alone: no
-network was measured for their constants. Rows are networks, medians of at least seven runs.
+network was measured for their constants. Rows are networks, medians of at least three runs, most
+of seven or more.
 
 - **zero-shot**: microbenchmarks only. **one network**: constants fitted on one network, the
   others scored.
