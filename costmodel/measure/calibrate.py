@@ -20,7 +20,7 @@ from costmodel.errors import CostModelError
 from costmodel.execution.kernel import Access, Kernel
 from costmodel.hardware.schema import Profile
 from costmodel.machine.constants import measured_here, values_of
-from costmodel.measure.microbench import Microbenchmark, microbenchmarks
+from costmodel.measure.microbench import Microbenchmark, microbenchmarks, traced
 from costmodel.setting import Setting
 
 if TYPE_CHECKING:
@@ -216,11 +216,7 @@ def fitted(profile: Profile, runtime: str, points: Sequence[Timed]) -> dict[str,
 
 def rows_of(profile: Profile, runtime: str, points: Sequence[Timed]) -> list[Row]:
     """Microbenchmarks as measured runs, predicted by the same code as any network."""
-    import torch
-
-    from costmodel.api import trace
     from costmodel.execution import kernels_of
-    from costmodel.table import cost
     from costmodel.validate.predict_rows import Row, Work
     from costmodel.validate.runs import Run
 
@@ -231,9 +227,7 @@ def rows_of(profile: Profile, runtime: str, points: Sequence[Timed]) -> list[Row
         benchmark = point.benchmark
         chosen = Setting(profile, engine, runtime, "fp32", "nchw", point.threads)
         if benchmark.name not in tables:
-            with torch.device("meta"):
-                model, x = benchmark.build().eval(), torch.empty(benchmark.shape)
-                tables[benchmark.name] = cost(trace(model, x, mode=benchmark.mode))
+            tables[benchmark.name] = traced(benchmark)
         table = tables[benchmark.name]
         kernels = _as_left_by_others(
             kernels_of(table.rows, runtime, chosen.format, benchmark.shape[0], chosen.lanes)

@@ -17,6 +17,8 @@ from costmodel.measure.runtimes import ON_TORCH_THREADS
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from costmodel.table import CostTable
+
 
 @dataclass(frozen=True, slots=True)
 class Microbenchmark:
@@ -45,6 +47,18 @@ def microbenchmarks(runtime: str = "eager") -> tuple[Microbenchmark, ...]:
     while any(queues):
         ordered += [queue.pop() for queue in queues if queue]
     return tuple(ordered)
+
+
+def traced(benchmark: Microbenchmark) -> CostTable:
+    """What its layers cost, traced as a network is; nothing is computed."""
+    import torch
+
+    from costmodel.api import trace
+    from costmodel.table import cost
+
+    with torch.device("meta"):
+        model, x = benchmark.build().eval(), torch.empty(benchmark.shape)
+        return cost(trace(model, x, mode=benchmark.mode))
 
 
 def _all() -> Iterator[Microbenchmark]:

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 
-from costmodel.measure.microbench import microbenchmarks
+from costmodel.measure.microbench import Microbenchmark, microbenchmarks
 from costmodel.measure.runtimes import ON_TORCH_THREADS
 from costmodel.measure.runtimes.prepared import torch_threads
 from costmodel.measure.timing import Call, wall_clock
@@ -30,6 +30,12 @@ PROBES = (
 )
 
 
+def programs() -> list[Microbenchmark]:
+    """The programs, among the microbenchmarks."""
+    known = {benchmark.name: benchmark for benchmark in microbenchmarks()}
+    return [known[name] for name in PROBES]
+
+
 def probe() -> Callable[[int], float]:
     """A round of the programs, in PyTorch on so many threads, whatever runtime is being measured.
 
@@ -38,10 +44,8 @@ def probe() -> Callable[[int], float]:
     """
     import torch
 
-    known = {benchmark.name: benchmark for benchmark in microbenchmarks()}
     with torch.random.fork_rng(devices=[]):
-        chosen = [known[name] for name in PROBES]
-        ready = [(one.build().eval(), torch.randn(one.shape)) for one in chosen]
+        ready = [(one.build().eval(), torch.randn(one.shape)) for one in programs()]
 
     def a_round(threads: int) -> float:
         with torch_threads(threads), torch.inference_mode():
@@ -66,4 +70,4 @@ def _warm(run: Call) -> float:
     return wall_clock(run)
 
 
-__all__ = ["PROBES", "probe", "threads_beside"]
+__all__ = ["PROBES", "probe", "programs", "threads_beside"]

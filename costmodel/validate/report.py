@@ -17,6 +17,8 @@ from costmodel.validate.tiers import Predicted
 
 #: Rows that a table shows of the worst predictions, and families of a group.
 WORST, FAMILIES = 12, 8
+#: Microseconds of waking that are worth a line.
+_TOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,6 @@ def _group(group: Group) -> dict[str, Any]:
             for name, family in score.by_family.items()
         },
     }
-
-
-#: Microseconds of waking that are worth a line.
-_TOLD = 0.5
 
 
 def _row(group: Group, item: Predicted) -> dict[str, Any]:

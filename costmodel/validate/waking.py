@@ -13,6 +13,8 @@ import numpy as np
 
 from costmodel.execution import kernels_of
 from costmodel.machine.constants import constants_of
+from costmodel.measure.microbench import traced
+from costmodel.measure.pace import programs
 from costmodel.roofline import timer_of
 from costmodel.setting import Setting
 from costmodel.table import CostTable
@@ -57,16 +59,4 @@ def _seconds(chosen: Setting, constants: dict[str, float]) -> np.ndarray:
 
 @cache
 def _programs() -> tuple[CostTable, ...]:
-    import torch
-
-    from costmodel.api import trace
-    from costmodel.measure.microbench import microbenchmarks
-    from costmodel.measure.pace import PROBES
-    from costmodel.table import cost
-
-    known = {benchmark.name: benchmark for benchmark in microbenchmarks()}
-    with torch.device("meta"):
-        return tuple(
-            cost(trace(known[name].build().eval(), torch.empty(known[name].shape)))
-            for name in PROBES
-        )
+    return tuple(map(traced, programs()))
