@@ -1,70 +1,47 @@
-"""Numbers for symbols: evaluation of cost tables."""
+"""Numbers for symbols, in expressions and in every value that holds some."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 from costmodel.errors import CostModelError
-from costmodel.ir import Cost, Op, TensorSpec, TraceInfo, Weight, symbol
+from costmodel.ir import TensorSpec, symbol
 
-if TYPE_CHECKING:
-    from costmodel.table import CostTable, Row
-
-
-def symbols_of(table: CostTable) -> set[str]:
-    """Names of the symbols in the shapes and costs of a table."""
-    return {s.name for expr in set(_expressions(table)) for s in expr.free_symbols}
+Value = TypeVar("Value")
 
 
-def substitute(table: CostTable, values: Mapping[str, int]) -> CostTable:
-    """The table with the named symbols replaced by numbers; whole results become ``int``.
+def symbols_of(value: Any) -> set[str]:
+    """Names of the symbols in a value: an expression, a dataclass, tuples and mappings of them."""
+    return {s.name for expr in set(_expressions(value)) for s in expr.free_symbols}
+
+
+def substitute(value: Value, values: Mapping[str, int]) -> Value:
+    """The same with the named symbols replaced by numbers; whole results become ``int``.
 
     Raises `CostModelError` when a count comes out as a fraction: the values are outside the
-    domain in which the table holds.
+    domain in which ``value`` holds.
     """
     put = substitution(values)
     specs: dict[TensorSpec, TensorSpec] = {}
 
-    def spec(old: TensorSpec) -> TensorSpec:
-        new = specs.get(old)
-        if new is None:
-            new = specs[old] = replace(old, shape=tuple(map(put, old.shape)))
-        return new
-
-    def value(old: Any) -> Any:
-        if isinstance(old, TensorSpec):
-            return spec(old)
+    def changed(old: Any) -> Any:
+        if isinstance(old, TensorSpec):  # many ops see the same one
+            found = specs.get(old)
+            if found is None:
+                found = specs[old] = replace(old, shape=tuple(map(put, old.shape)))
+            return found
         if isinstance(old, tuple):
-            return tuple(map(value, old))
+            return tuple(map(changed, old))
+        if isinstance(old, Mapping):
+            return {name: changed(held) for name, held in old.items()}
+        if is_dataclass(old) and not isinstance(old, type):
+            return replace(old, **{f.name: changed(getattr(old, f.name)) for f in fields(old)})
         return put(old)
 
-    def op(old: Op) -> Op:
-        return replace(
-            old,
-            args=value(old.args),
-            kwargs={name: value(v) for name, v in old.kwargs.items()},
-            outputs=value(old.outputs),
-            writes=value(old.writes),
-        )
-
-    def cost(old: Cost) -> Cost:
-        return replace(old, **{f.name: put(getattr(old, f.name)) for f in fields(old)})
-
-    def row(old: Row) -> Row:
-        return replace(old, op=op(old.op), cost=None if old.cost is None else cost(old.cost))
-
-    def weight(old: Weight) -> Weight:
-        return replace(old, shape=tuple(map(put, old.shape)))
-
-    info: TraceInfo = replace(
-        table.info,
-        inputs=value(table.info.inputs),
-        outputs=value(table.info.outputs),
-        weights=tuple(map(weight, table.info.weights)),
-    )
-    return replace(table, rows=tuple(map(row, table.rows)), info=info)
+    result: Value = changed(value)
+    return result
 
 
 def substitution(values: Mapping[str, int]) -> Callable[[Any], Any]:
@@ -94,20 +71,15 @@ def _number(value: Any, expr: Any) -> Any:
     return int(value)
 
 
-def _expressions(table: CostTable) -> Iterator[Any]:
-    for row in table.rows:
-        yield from _symbolic((row.op.args, tuple(row.op.kwargs.values()), row.op.outputs))
-        if row.cost is not None:
-            yield from _symbolic(getattr(row.cost, f.name) for f in fields(row.cost))
-    yield from _symbolic(table.info.inputs)
-    yield from _symbolic(weight.shape for weight in table.info.weights)
-
-
-def _symbolic(values: Iterable[Any]) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, TensorSpec):
-            yield from _symbolic(value.shape)
-        elif isinstance(value, tuple):
-            yield from _symbolic(value)
-        elif hasattr(value, "free_symbols"):
-            yield value
+def _expressions(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _expressions(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _expressions(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from _expressions(getattr(value, field.name))
+    elif hasattr(value, "free_symbols"):
+        yield value

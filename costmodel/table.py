@@ -16,6 +16,7 @@ from costmodel import rules
 from costmodel.errors import CostModelError
 from costmodel.ir import Cost, Dim, Op, TraceInfo, Weight, info_of, ops_of
 from costmodel.memory import peak_bytes
+from costmodel.substitution import substitute, symbols_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -157,8 +158,6 @@ class CostTable:
         Raises `CostModelError` for a name that is not a symbol of the table, and for a value that
         is not a positive integer.
         """
-        from costmodel.substitution import substitute, symbols_of
-
         known = symbols_of(self)
         for name, value in values.items():
             if name not in known:
@@ -166,8 +165,7 @@ class CostTable:
                 raise CostModelError(f"no symbol {name} in this table; it has {have}")
             if type(value) is not int or value < 1:
                 raise CostModelError(f"{name}={value!r}: a symbol stands for a positive integer")
-        result: CostTable = substitute(self, values)
-        return result
+        return substitute(self, values)
 
     def _sum(self, rows: Iterable[Row], weights: Iterable[Weight]) -> Totals:
         rows = tuple(rows)

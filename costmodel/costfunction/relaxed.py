@@ -11,16 +11,16 @@ more than the expected peak and equal to it at a vertex.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from costmodel.costfunction.clocks import Clock
 from costmodel.costfunction.pieces import COUNTS
+from costmodel.costfunction.space import Space
+from costmodel.costfunction.tabulate import PieceTable
 from costmodel.errors import CostModelError
-
-if TYPE_CHECKING:
-    from costmodel.costfunction.function import CostFunction, PieceTable
 
 
 class TorchLike:
@@ -47,11 +47,9 @@ class TorchLike:
 class Relaxed:
     """``relaxed(probabilities)`` -> dict of tensors, one entry a row of the probabilities."""
 
-    def __init__(self, function: CostFunction) -> None:
-        self.function = function
-        self._tables = [
-            (t, _tensor(t.counts), _tensor(t.peak), _tensor(t.numbers)) for t in function.tables
-        ]
+    def __init__(self, space: Space, tables: Sequence[PieceTable], clock: Clock | None) -> None:
+        self._space, self._clock = space, clock
+        self._tables = [(t, _tensor(t.counts), _tensor(t.peak), _tensor(t.numbers)) for t in tables]
 
     def __call__(self, probabilities: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Costs under one tensor a choice, (batch, values) or (values,), each summing to 1.
@@ -71,21 +69,20 @@ class Relaxed:
             columns.append((weight @ numbers.T).unbind(1))
         found = dict(zip(COUNTS, counts.unbind(1), strict=True))
         found["peak_activation_bytes"] = peak
-        clock = self.function.clock
-        if clock is not None:
-            found["latency_s"] = clock.latency(columns, TorchLike)
+        if self._clock is not None:
+            found["latency_s"] = self._clock.latency(columns, TorchLike)
         return found
 
     def certain(self, choices: Any) -> list[torch.Tensor]:
         """The vertices that stand for given architectures."""
-        codes = self.function.space.codes(choices)
+        codes = self._space.codes(choices)
         return [
             torch.nn.functional.one_hot(torch.as_tensor(codes[:, i]), len(values)).double()
-            for i, values in enumerate(self.function.space.values)
+            for i, values in enumerate(self._space.values)
         ]
 
     def _checked(self, probabilities: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        space = self.function.space
+        space = self._space
         if len(probabilities) != len(space.names):
             raise CostModelError(
                 f"{len(probabilities)} probability vectors for {len(space.names)} choices: "

@@ -50,15 +50,15 @@ def _recipe(builder: Any, name: str | None) -> tuple[Callable[..., Any], str]:
 def solve(problem: Problem) -> Formula:
     """The formula that answers a problem: traced on symbols, or fitted where that is refused."""
     from costmodel.formula import build, fit
-    from costmodel.formula.tidy import settle
 
     hints = build.runnable(problem)
     try:
         derived = build.derive(problem, hints)
     except build.Refused as refused:
-        return settle(fit.fit(problem, hints, refused))
+        return fit.fit(problem, hints, refused).settled()
     rows, unsupported = from_table(derived.table)
-    return settle(make(problem, rows, unsupported, derived.domain, derived.fixed, derived.notes))
+    found = make(problem, rows, unsupported, derived.domain, derived.fixed, derived.notes)
+    return found.settled()
 
 
 __all__ = ["Costs", "Formula", "FormulaRow", "formula", "solve"]

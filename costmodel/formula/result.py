@@ -10,10 +10,10 @@ from typing import Any
 import sympy
 
 from costmodel.errors import CostModelError
-from costmodel.formula.costs import Costs, FormulaRow, total
+from costmodel.formula.costs import STORED, Costs, FormulaRow, total
 from costmodel.formula.domain import holds
 from costmodel.formula.problem import Problem
-from costmodel.formula.tidy import tidy
+from costmodel.formula.tidy import Change, settling, tidying
 from costmodel.ir import symbol
 from costmodel.substitution import substitution
 
@@ -150,14 +150,27 @@ class Formula:
             groups.setdefault(getattr(row, key), []).append(row.costs)
         return {name: total(costs) for name, costs in groups.items()}
 
-    def tidy(self) -> Formula:
-        """The formula without floors, for sizes that divide; see `costmodel.formula.tidy`."""
-        return tidy(self)
+    def settled(self) -> Formula:
+        """The same formula with the floors gone that its domain makes needless."""
+        return self._changed(settling(self.domain))
 
-    def map(self, change: Callable[[Any], Any], assumptions: tuple[Any, ...] = ()) -> Formula:
-        """The formula with ``change`` applied to every count."""
+    def tidy(self) -> Formula:
+        """The formula for sizes that divide: H/2, H/4 … instead of nested floors.
+
+        What that assumes (``H`` a multiple of 32, ``K`` odd) is in ``assumptions``, and evaluation
+        checks it. A floor that no such assumption removes stays.
+        """
+        counts = [getattr(row.costs, name) for row in self.rows for name in STORED]
+        found = tidying(counts, self.domain)
+        if found is None:
+            return self
+        assumptions = (*self.assumptions, *found.assumptions)
+        changed = self._changed(found.change)
+        return replace(changed, domain=found.domain, assumptions=assumptions)
+
+    def _changed(self, change: Change) -> Formula:
         rows = tuple(replace(row, costs=row.costs.map(change)) for row in self.rows)
-        return replace(self, rows=rows, assumptions=(*self.assumptions, *assumptions))
+        return replace(self, rows=rows)
 
 
 def make(

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sympy
 
-from costmodel.formula.costs import STORED
 from costmodel.formula.wording import division
-
-if TYPE_CHECKING:
-    from costmodel.formula.result import Formula
 
 _ROUNDED = (sympy.floor, sympy.ceiling, sympy.Mod)
 _MOST_PARITIES = 3
@@ -21,32 +17,39 @@ _MOST_PARITIES = 3
 Change = Callable[[Any], Any]
 
 
-def settle(formula: Formula) -> Formula:
-    """The same formula with the floors gone that its domain makes needless.
+@dataclass(frozen=True, slots=True)
+class Tidying:
+    """How to tidy expressions: the ``change``, the domain after it, and what it assumes."""
+
+    change: Change
+    domain: tuple[Any, ...]
+    assumptions: tuple[Any, ...]
+
+
+def settling(domain: Sequence[Any]) -> Change:
+    """A change that takes away the floors that the domain makes needless.
 
     ``⌊d/h⌋`` is ``d/h`` where h divides d, and ``⌊L·(L-1)/2⌋`` is always whole.
     """
-    known = [fact for fact in map(division, formula.domain) if fact is not None]
+    known = [fact for fact in map(division, domain) if fact is not None]
     divisors: dict[Any, Any] = {}
     for top, bottom in known:
         if top.is_Symbol:
             divisors[top] = sympy.lcm(divisors.get(top, 1), bottom)
     divisors = {s: d for s, d in divisors.items() if not d.free_symbols & divisors.keys()}
     change = _substitution({top: (bottom, 0) for top, bottom in divisors.items()})
-    return formula.map(lambda expr: change(_whole(expr)))
+    return lambda expr: change(_whole(expr))
 
 
-def tidy(formula: Formula) -> Formula:
-    """The formula for sizes that divide: H/2, H/4 … instead of nested floors.
+def tidying(expressions: Sequence[Any], domain: Sequence[Any]) -> Tidying | None:
+    """What makes expressions ones for sizes that divide: H/2, H/4 … instead of nested floors.
 
-    What that assumes (``H`` a multiple of 32, ``K`` odd) is in ``assumptions``, and evaluation
-    checks it. A floor that no such assumption removes stays.
+    ``None`` where no floor asks for it. A floor that no assumption removes stays.
     """
-    expressions = [getattr(row.costs, name) for row in formula.rows for name in STORED]
     floors = sorted({f for e in expressions for f in e.atoms(*_ROUNDED)}, key=str)
     divisors = _divisors(floors)
     if not divisors:
-        return formula  # nothing to tidy
+        return None
     parities = [s for s, d in divisors.items() if d == 2][:_MOST_PARITIES]
     sample = sympy.Tuple(*floors, *(e for e in dict.fromkeys(expressions) if e.has(*_ROUNDED)))
     best = None
@@ -60,16 +63,12 @@ def tidy(formula: Formula) -> Formula:
     assert best is not None
     steps = best[1]
     change = _substitution(steps)
-    facts = {fact for fact in map(division, formula.domain) if fact is not None}
+    facts = {fact for fact in map(division, domain) if fact is not None}
     assumed = tuple(
         sympy.Eq(sympy.Mod(s, d), r) for s, (d, r) in steps.items() if (s, d) not in facts
     )
-    relations = [change(relation) for relation in formula.domain]
-    return replace(
-        formula.map(change),
-        domain=tuple(r for r in relations if r not in (True, sympy.true)),
-        assumptions=(*formula.assumptions, *assumed),
-    )
+    relations = [change(relation) for relation in domain]
+    return Tidying(change, tuple(r for r in relations if r not in (True, sympy.true)), assumed)
 
 
 def _divisors(floors: Iterable[Any]) -> dict[Any, Any]:

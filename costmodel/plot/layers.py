@@ -11,10 +11,10 @@ from costmodel.plot.names import short
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from costmodel.report.report import Report
+    from costmodel.report.findings import Findings
 
 
-def data(report: Report) -> dict[str, Any]:
+def data(report: Findings) -> dict[str, Any]:
     """The ops that compute or move anything, in schedule order, with exact counts.
 
     An op without a rule has ``None`` for its counts.

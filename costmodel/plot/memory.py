@@ -14,10 +14,10 @@ from costmodel.report import units
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from costmodel.report.report import Report
+    from costmodel.report.findings import Findings
 
 
-def data(report: Report) -> dict[str, Any]:
+def data(report: Findings) -> dict[str, Any]:
     """Bytes of live activations while each op runs, and the op of the peak.
 
     Raises `CostModelError` while a dimension is a symbol.

@@ -13,13 +13,13 @@ from costmodel.report.groups import groups
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from costmodel.report.report import Report
+    from costmodel.report.findings import Findings
 
 #: A part of the row that is thinner than this share of the whole is not drawn.
 _THINNEST = 0.0015
 
 
-def data(report: Report, depth: int = 3) -> dict[str, Any]:
+def data(report: Findings, depth: int = 3) -> dict[str, Any]:
     """Modules down to ``depth`` with their share of the time, or of the MACs without a device.
 
     ``start`` is where a module's part begins, as a share of the whole.

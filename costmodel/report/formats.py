@@ -16,12 +16,12 @@ from costmodel.table import By, Row, Totals
 if TYPE_CHECKING:
     import pandas as pd
 
-    from costmodel.report.report import Report
+    from costmodel.report.findings import Findings
 
 COUNTS = ("macs", "ops", "flops", "params", "buffers", "bytes_read", "bytes_written")
 
 
-def to_dict(report: Report, by: By | None = None, depth: int | None = None) -> dict[str, Any]:
+def to_dict(report: Findings, by: By | None = None, depth: int | None = None) -> dict[str, Any]:
     """The object of ``analyze --format json``; ``groups`` are added when ``by`` asks for them.
 
     An op without a rule has ``null`` for its counts: unknown is not zero. A parameter is counted at
@@ -53,7 +53,7 @@ def to_dict(report: Report, by: By | None = None, depth: int | None = None) -> d
     return found
 
 
-def to_csv(report: Report, by: By | None = None, depth: int | None = None) -> str:
+def to_csv(report: Findings, by: By | None = None, depth: int | None = None) -> str:
     """One line an op, or a group if ``by`` asks for them, under a header."""
     rows = _ops(report) if by is None else [_line(line) for line in groups(report, by, depth)]
     stream = io.StringIO()
@@ -66,7 +66,7 @@ def to_csv(report: Report, by: By | None = None, depth: int | None = None) -> st
     return stream.getvalue()
 
 
-def to_markdown(report: Report, by: By = "module", depth: int | None = None) -> str:
+def to_markdown(report: Findings, by: By = "module", depth: int | None = None) -> str:
     """Totals, prediction and one line a group, as Markdown tables."""
     table, prediction = report.table, report.prediction
     least = "" if table.complete else "at least "
@@ -114,7 +114,7 @@ def to_markdown(report: Report, by: By = "module", depth: int | None = None) -> 
     return "\n".join(lines) + "\n"
 
 
-def to_dataframe(report: Report) -> pd.DataFrame:
+def to_dataframe(report: Findings) -> pd.DataFrame:
     """One row per op. Raises `CostModelError` where pandas is not installed."""
     try:
         import pandas as pd
@@ -123,7 +123,7 @@ def to_dataframe(report: Report) -> pd.DataFrame:
     return pd.DataFrame(_ops(report))
 
 
-def basis(report: Report) -> str:
+def basis(report: Findings) -> str:
     """What the prediction rests on, in words."""
     assert report.prediction is not None
     kind = "data-sheet estimate" if report.prediction.basis == "datasheet" else "calibrated"
@@ -131,7 +131,7 @@ def basis(report: Report) -> str:
     return said if said.startswith(kind) else f"{kind}; {said}"
 
 
-def unmasked(report: Report) -> Dim:
+def unmasked(report: Findings) -> Dim:
     """The MACs that are left when causal masks skip what they hide."""
     return report.macs - report.table.total.masked_macs
 
@@ -141,7 +141,7 @@ def where(module: str) -> str:
     return module or "the model itself"
 
 
-def _ops(report: Report) -> list[dict[str, Any]]:
+def _ops(report: Findings) -> list[dict[str, Any]]:
     shapes = {weight.storage: weight.numel for weight in report.table.info.weights}
     seen: set[int] = set()
     found = []

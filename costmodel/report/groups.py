@@ -11,7 +11,7 @@ from costmodel.prediction import KernelTime
 from costmodel.table import By, Totals
 
 if TYPE_CHECKING:
-    from costmodel.report.report import Report
+    from costmodel.report.findings import Findings
 
 #: A module tree is opened as deep as it stays within this many lines.
 TREE_LINES = 20
@@ -43,7 +43,7 @@ class Group:
         return self.path.rpartition(".")[2] or ITSELF
 
 
-def groups(report: Report, by: By, depth: int | None = None) -> list[Group]:
+def groups(report: Findings, by: By, depth: int | None = None) -> list[Group]:
     """Summary lines: modules as a tree in order of first use, ops and families by share."""
     if by == "module":
         return _tree(report, default_depth(report) if depth is None else depth)
@@ -75,7 +75,7 @@ def largest(lines: Iterable[Group], share: float = 0.8) -> list[Group]:
     return chosen
 
 
-def default_depth(report: Report) -> int:
+def default_depth(report: Findings) -> int:
     """The deepest level at which the whole tree takes at most `TREE_LINES` lines; at least 1."""
     paths = list(report.table.group_by("module"))
     deepest, depth = _deepest(paths), 1
@@ -84,7 +84,7 @@ def default_depth(report: Report) -> int:
     return depth
 
 
-def _tree(report: Report, depth: int) -> list[Group]:
+def _tree(report: Findings, depth: int) -> list[Group]:
     table = report.table
     paths = list(table.group_by("module"))
     depth = min(depth, _deepest(paths))
@@ -135,11 +135,11 @@ def _prefixes(paths: Iterable[str], depth: int) -> list[str]:
     return found
 
 
-def _kernels(report: Report) -> tuple[KernelTime, ...]:
+def _kernels(report: Findings) -> tuple[KernelTime, ...]:
     return report.prediction.kernels if report.prediction else ()
 
 
-def _times(report: Report, by: By) -> dict[str, list[KernelTime]]:
+def _times(report: Findings, by: By) -> dict[str, list[KernelTime]]:
     """Kernels by family, or by the op that does most of their work."""
     key: Callable[[KernelTime], str] = lambda kernel: kernel.family  # noqa: E731
     if by == "op":
@@ -161,7 +161,7 @@ def _times(report: Report, by: By) -> dict[str, list[KernelTime]]:
 
 
 def _group(
-    report: Report,
+    report: Findings,
     path: str,
     level: int,
     totals: Totals,

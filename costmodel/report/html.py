@@ -23,14 +23,14 @@ from costmodel.report.formats import basis, to_dict
 
 if TYPE_CHECKING:
     from costmodel.prediction import Prediction
-    from costmodel.report.report import Report
+    from costmodel.report.findings import Findings
 
 #: Devices that a page offers besides the report's own, when none are named.
 DEVICES = ("pixel8", "rpi4", "jetson-orin-nano", "i7-12700h", "rtx4090", "h100-sxm")
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def render(report: Report, devices: Sequence[str] | None = None) -> str:
+def render(report: Findings, devices: Sequence[str] | None = None) -> str:
     """The page of a report, to be saved as one file.
 
     It can be switched between the report's own device and ``devices`` (names of profiles;
@@ -61,7 +61,7 @@ def roofline_page(panels: Sequence[Mapping[str, Any]]) -> str:
     return _page(title, {"target": title, "devices": devices, "classes": _classes()})
 
 
-def page_data(report: Report, predictions: Sequence[Prediction]) -> dict[str, Any]:
+def page_data(report: Findings, predictions: Sequence[Prediction]) -> dict[str, Any]:
     """Everything that the page shows. Counts are exact; times keep five digits."""
     found = to_dict(report)
     rows = report.table.rows
@@ -101,7 +101,7 @@ def page_data(report: Report, predictions: Sequence[Prediction]) -> dict[str, An
     }  # fmt: skip
 
 
-def _device(report: Report, made: Prediction, place: Mapping[str, int]) -> dict[str, Any]:
+def _device(report: Findings, made: Prediction, place: Mapping[str, int]) -> dict[str, Any]:
     names = {row.op.name: index for index, row in enumerate(report.table.rows)}
     panel = figure.data(report.target, made)
     kernels = []

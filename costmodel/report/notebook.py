@@ -11,14 +11,14 @@ from costmodel.report.formats import basis, where
 from costmodel.report.groups import Group, groups
 
 if TYPE_CHECKING:
-    from costmodel.report.report import Report
+    from costmodel.report.findings import Findings
 
 #: Colour-blind-safe (Okabe and Ito, 2008) and apart in grey.
 _COLOURS = {"compute": "#56b4e9", "memory": "#d55e00", "overhead": "#e69f00", None: "#0072b2"}
 _ROW, _LABEL, _LENGTH = 20, 130, 260
 
 
-def to_html(report: Report) -> str:
+def to_html(report: Findings) -> str:
     """A fragment of HTML that needs no script and no network."""
     timed = report.prediction is not None
     head = ["module", "params", "MACs", "FLOPs", "bytes", *(["time", "bound"] if timed else [])]
@@ -32,7 +32,7 @@ def to_html(report: Report) -> str:
     )
 
 
-def _summary(report: Report) -> str:
+def _summary(report: Findings) -> str:
     least = "" if report.complete else "at least "
     words = (
         f"{units.count(report.params)} params, {least}{units.count(report.macs)} MACs, "
@@ -45,7 +45,7 @@ def _summary(report: Report) -> str:
     return f"{words}; {report.prediction.hw}: {latency} ({low} to {high}), {basis(report)}"
 
 
-def _warning(report: Report) -> str:
+def _warning(report: Findings) -> str:
     if report.complete:
         return ""
     names = ", ".join(f"{u.op} ({u.count} × in {where(u.module)})" for u in report.unsupported)
@@ -68,7 +68,7 @@ def _row(line: Group, timed: bool) -> str:
     return f"<tr>{name}{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
 
 
-def _bars(report: Report) -> str:
+def _bars(report: Findings) -> str:
     """Share of the time (or MACs) by family, as SVG."""
     lines = [line for line in groups(report, "family") if line.share >= 0.005]
     if not lines:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from costmodel.report.report import Report
+    from costmodel.report.findings import Findings
 
 WIDTH = 80
 BAR = 10
@@ -26,7 +26,7 @@ _COLOURS = {"compute": "cyan", "memory": "magenta", "overhead": "yellow", None: 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def text(report: Report, by: By = "module", depth: int | None = None) -> str:
+def text(report: Findings, by: By = "module", depth: int | None = None) -> str:
     """The report as plain text, without colour and bars, at most 80 columns wide."""
     from rich.console import Console
 
@@ -36,7 +36,7 @@ def text(report: Report, by: By = "module", depth: int | None = None) -> str:
     return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
 
 
-def render(report: Report, console: Console, by: By = "module", depth: int | None = None) -> None:
+def render(report: Findings, console: Console, by: By = "module", depth: int | None = None) -> None:
     """Print the report; bars only where the console is a terminal."""
     from rich.text import Text
 
@@ -63,7 +63,7 @@ def render(report: Report, console: Console, by: By = "module", depth: int | Non
         say(f"note: {note}", "dim")
 
 
-def _warnings(report: Report) -> list[str]:
+def _warnings(report: Findings) -> list[str]:
     if report.complete:
         return []
     lines = ['INCOMPLETE: ops without a cost rule; every count below is "at least".']
@@ -71,7 +71,7 @@ def _warnings(report: Report) -> list[str]:
     return [*lines, *found]
 
 
-def _header(report: Report) -> list[str]:
+def _header(report: Findings) -> list[str]:
     table, prediction = report.table, report.prediction
     inputs = ", ".join(f"{'x'.join(map(str, s.shape))} {s.dtype}" for s in table.info.inputs)
     mode = "train (forward and backward)" if table.info.mode == "train" else "eval"
@@ -105,7 +105,7 @@ def _header(report: Report) -> list[str]:
     return [*lines, "", ", ".join(setting), latency, f"bound by {shares}", basis(report)]
 
 
-def _table(report: Report, lines: list[Group], by: str, bars: bool) -> Table:
+def _table(report: Findings, lines: list[Group], by: str, bars: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -148,6 +148,6 @@ def bar(share: float, scale: float, width: int = BAR) -> str:
     return _EIGHTHS[8] * full + (_EIGHTHS[rest] if rest else "")
 
 
-def _notes(report: Report) -> list[str]:
+def _notes(report: Findings) -> list[str]:
     predicted = report.prediction.notes if report.prediction else ()
     return [*report.notes, *report.table.info.notes, *predicted]
