@@ -12,11 +12,13 @@ from costmodel.execution.kernel import Kernel
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import core_rate, fastest_cores
 from costmodel.hardware.schema import CpuEngine, DType
-from costmodel.machine.features import distinct, features_of, joined, taken
+from costmodel.machine.features import Features, distinct, features_of, joined, taken
 from costmodel.machine.heap import Blocks, blocks_of, page_seconds
 from costmodel.machine.parts import Parting
 from costmodel.machine.times import Array, Latencies, Timer, Times, run_seconds
-from costmodel.machine.x86_kernels import Machine, evaluate, footprint_of, packed_weights
+from costmodel.machine.x86_choices import Machine, choices_of
+from costmodel.machine.x86_kernels import evaluate
+from costmodel.machine.x86_traffic import footprint_of, packed_weights
 
 if TYPE_CHECKING:
     from costmodel.setting import Setting
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     """The time of every kernel of a run, once constants are known."""
     run, machine = features_of(kernels), machine_of(chosen, {k.dtype for k in kernels})
-    pages = blocks_of(kernels, *packed_weights(run, machine)).pages
+    pages = blocks_of(kernels, *_packed(run, machine)).pages
 
     def times(constants: Mapping[str, float]) -> Times:
         found = evaluate(run, machine, constants).times()
@@ -50,7 +52,7 @@ def blocks(
 ) -> Blocks:
     """What a run asks of the allocator, or a part of it: ``entered``, ``out`` as in `blocks_of`."""
     run, machine = features_of(kernels), machine_of(chosen, {k.dtype for k in kernels})
-    return blocks_of(kernels, *packed_weights(run, machine), entered, out)
+    return blocks_of(kernels, *_packed(run, machine), entered, out)
 
 
 def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
@@ -58,7 +60,7 @@ def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
     each = [features_of(kernels) for kernels, _ in runs]
     threads = np.repeat([float(chosen.threads or 0) for _, chosen in runs], [len(r) for r in each])
     pages = np.array([
-        blocks_of(kernels, *packed_weights(one, machine_of(chosen, {k.dtype for k in kernels})))
+        blocks_of(kernels, *_packed(one, machine_of(chosen, {k.dtype for k in kernels})))
         .pages.sum()
         for (kernels, chosen), one in zip(runs, each, strict=True)
     ])  # fmt: skip
@@ -86,6 +88,10 @@ def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
         return total
 
     return seconds
+
+
+def _packed(run: Features, machine: Machine) -> tuple[Array, Array]:
+    return packed_weights(run, machine, choices_of(run, machine))
 
 
 def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:

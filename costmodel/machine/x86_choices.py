@@ -1,0 +1,123 @@
+"""An x86 CPU for its kernels, and who multiplies what on it.
+
+PyTorch hands convolutions to oneDNN, but multiplies small ones and, on one thread, 1x1 ones itself,
+image by image and group by group (``ConvParams::use_mkldnn`` in
+aten/src/ATen/native/Convolution.cpp). oneDNN has a kernel for whole vectors of channels and unfolds
+maps whose groups hold none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodel.machine.features import Features, Mask
+from costmodel.machine.times import Array
+
+#: Kernels of oneDNN; the gradients of a convolution are products without extents of their own.
+GRADIENTS = "matrix"
+_LIBRARY = ("conv", "depthwise", GRADIENTS)
+#: Kinds of kernels that are products, beside those gradients.
+PRODUCTS = ("gemm", "recurrent", "conv", "depthwise", "attention")
+#: Elements of a loop below which inductor and ATen give a thread nothing to do (their grain size
+#: is 4096 to 32768).
+_GRAIN = 4096
+#: PyTorch leaves convolutions of a single image with fewer input elements to its own loops.
+_SMALL = 20480
+#: oneDNN's generated kernels take groups of whole vectors of this many channels, or of one vector
+#: where that is shorter; it unfolds the others (``init_conf`` in
+#: src/cpu/x64/jit_avx512_common_conv_kernel.cpp and jit_avx2_conv_kernel.cpp).
+_QUARTER = 4
+
+
+@dataclass(frozen=True)
+class Machine:
+    """FLOP/s by dtype over all threads, vector lanes, bytes, bytes/s and Hz.
+
+    ``framework``: PyTorch chooses between oneDNN and its own loops. ``channels_last``: it hands
+    over all maps in that order, which need no other, and weights that it has copied into it.
+    ``grain``: elements of a loop that are worth a thread, where that is known. ``generated``: loops
+    are written for the network, none is a call of its own.
+    """
+
+    peak: Mapping[str, float]
+    lanes: int
+    threads: int
+    clock: float
+    l2: float
+    l3: float
+    memory: float
+    framework: bool
+    channels_last: bool = False
+    grain: float | None = None
+    generated: bool = False
+
+    def padded(self, channels: Array) -> Array:
+        """Channels in whole vectors."""
+        found: Array = np.ceil(channels / self.lanes) * self.lanes
+        return found
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Masks over kernels: convolutions that PyTorch multiplies itself (``own``), those of oneDNN
+    (``library``), those that it unfolds, and maps that are channels last. ``forms`` is the kind of
+    each: a depthwise convolution makes one channel of one."""
+
+    own: Mask
+    library: Mask
+    unfolded: Mask
+    channels_last: Mask
+    forms: NDArray[np.str_]
+
+
+def choices_of(run: Features, machine: Machine) -> Choices:
+    """What computes each kernel of a run."""
+    own = _own_loops(run, machine)
+    library = np.isin(run.kind, _LIBRARY) & ~own
+    channels_last = run.channels_last | machine.channels_last
+    forms = np.where((run.kind == "depthwise") & (run.n > 1), "conv", run.kind)
+    unfolded = _unfolded(run, machine) & library & (forms == "conv") & ~channels_last
+    return Choices(own, library, unfolded, channels_last, forms)
+
+
+def products_of(run: Features) -> Array:
+    """The products that PyTorch makes of a convolution: one for each image and group."""
+    found: Array = run.groups * np.maximum(run.m / np.maximum(run.positions, 1.0), 1.0)
+    return found
+
+
+def team_of(run: Features, machine: Machine) -> tuple[Array, Array]:
+    """Threads that each kernel wakes, and by how much those that it leaves idle slow it down."""
+    if machine.grain is None:
+        busy = np.minimum(1.0, run.written / 4 / (_GRAIN * machine.threads))
+        return 1.0 + (machine.threads - 1) * busy, np.ones(len(run))
+    # Rows, planes and the blocks of a product are shared out however few they are.
+    split = np.isin(run.kind, (*PRODUCTS, GRADIENTS)) | (run.rows > 0) | (run.scalars > 0)
+    # In fractions of a thread, lest a larger batch that wakes one more look faster.
+    shared = np.clip(run.elements / machine.grain, 1.0, machine.threads)
+    team: Array = np.where(split, float(machine.threads), shared)
+    return team, machine.threads / team
+
+
+def _own_loops(run: Features, machine: Machine) -> Mask:
+    if not machine.framework:
+        return np.zeros(len(run), dtype=bool)
+    elements = run.groups * run.k / run.taps * run.m * run.stride**2
+    small = (elements <= _SMALL) & (run.groups == 1) & (run.window <= 3)
+    small |= (run.taps == 1) & (run.stride == 1) & (machine.threads == 1)
+    found: Mask = np.isin(run.kind, ("conv", "depthwise")) & small
+    return found
+
+
+def _unfolded(run: Features, machine: Machine) -> Mask:
+    """Groups without whole vectors."""
+    if not machine.framework:
+        return np.zeros(len(run), dtype=bool)
+    whole = min(_QUARTER, machine.lanes) if machine.lanes > 8 else machine.lanes
+    ragged = (run.n % whole > 0) | (run.k / run.taps % whole > 0)
+    found: Mask = (run.groups > 1) & ragged
+    return found
