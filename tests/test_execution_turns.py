@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import costmodel as cm
 from costmodel.execution import kernels_of
-from costmodel.execution.turns import Turn, places, turns
+from costmodel.execution.order import places
+from costmodel.execution.turns import Turn, turns
 from costmodel.measure.weights import materialise
 from costmodel.rules.copies import permutation
 from costmodel.setting import setting
