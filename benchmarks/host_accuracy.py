@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from host_ops import section
+
 from costmodel.files import write_atomic
 from costmodel.hardware import load_profile
 from costmodel.machine import residuals as intervals
@@ -61,7 +63,9 @@ def main() -> None:
     for folder in arguments.folders:
         profile, runs = folder / PROFILE, sorted(map(str, folder.glob("*-threads-*.csv")))
         found, _ = validate(runs, tiers=("none", "one"), hw=str(profile), jobs=arguments.jobs)
-        lines += [*report(found, profile, runs), "", (folder / NOTES).read_text()]
+        notes = folder / NOTES
+        lines += [*report(found, profile, runs), "", *section(folder, profile)]
+        lines += ["", notes.read_text()] if notes.exists() else [""]
         if arguments.residuals:
             keep_residuals(found)
             intervals.document.cache_clear()

@@ -28,6 +28,15 @@ from costmodel.validate.tracing import activations_of
 
 
 @dataclass(frozen=True, slots=True)
+class Timed:
+    """A job as it was measured: the columns of its row, and its ops where they were timed."""
+
+    job: Job
+    fields: Fields
+    ops: tuple[OpRun, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """One network measured and predicted. ``spread_ms`` are the 10th and 90th percentile.
 
@@ -84,10 +93,29 @@ def network_of(job: Job, hw: str, worker: Worker, say: Say) -> Network:
     ``say`` gets a line about noise, and about ops that could not be timed. Raises `CostModelError`
     where the job cannot be measured or predicted.
     """
+    return predicted(timed(job, worker, say), hw)
+
+
+def timed(job: Job, worker: Worker, say: Say) -> Timed:
+    """Measure a job, op by op where that is possible; ``say`` as in `network_of`.
+
+    Raises `CostModelError` where the job cannot be measured.
+    """
     fields, remarks = worker.ask("perform", job)
     for remark in remarks:
         say(f"{label(job)}: {remark}")
-    run = _run(fields)
+    ops = None
+    if per_op.tells(job):
+        try:
+            ops = tuple(OpRun(*op) for op in worker.ask("profile", job))
+        except CostModelError as error:
+            say(f"{label(job)}: its ops are not timed: {error}")
+    return Timed(job, fields, ops)
+
+
+def predicted(found: Timed, hw: str) -> Network:
+    """What was measured, beside its prediction. Raises `CostModelError` where there is none."""
+    run, job = _run(found.fields), found.job
     table = _traced(job)
     chosen = setting(
         hw, dtype=job.dtype, execution=job.execution, layout=job.layout, threads=run.threads
@@ -96,16 +124,12 @@ def network_of(job: Job, hw: str, worker: Worker, say: Say) -> Network:
     beside = chosen.measuring(row.beside()) if row.waking_us else chosen
     prediction = predict_on(table, beside)
     ops = None
-    if per_op.tells(job):
-        try:
-            found = [OpRun(*op) for op in worker.ask("profile", job)]
-            ops = pair(table, prediction, found, row.measured, row.pace)
-        except CostModelError as error:
-            say(f"{label(job)}: its ops are not timed: {error}")
+    if found.ops is not None:
+        ops = pair(table, prediction, found.ops, row.measured, row.pace)
     low, high = prediction.interval_s
-    predicted = Predicted(row, row.pace * prediction.latency_s, (row.pace * low, row.pace * high))
-    spread = float(fields["p10_ms"]), float(fields["p90_ms"])
-    return Network(predicted, prediction, spread, ops)
+    item = Predicted(row, row.pace * prediction.latency_s, (row.pace * low, row.pace * high))
+    spread = float(found.fields["p10_ms"]), float(found.fields["p90_ms"])
+    return Network(item, prediction, spread, ops)
 
 
 def _traced(job: Job) -> CostTable:
