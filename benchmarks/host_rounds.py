@@ -6,7 +6,7 @@ Every round calls each microbenchmark once, as ``costmodel hw calibrate`` does, 
 Networks go to ``RUNTIME-threads-N.csv`` in the run format, as ``costmodel measure`` writes it (the
 same conversion, weights and inputs), microbenchmarks to ``microbenchmarks.csv``. On a virtual
 machine whose neighbours come and go, what is measured minutes apart differs by a third; so the
-machine's pace (`costmodel.measure.pace`) is taken in every round, for runs on other threads.
+machine's pace (`costmodel.measure.pace`) is taken several times a round, for runs on other threads.
 
 PyTorch and oneDNN remember the kernels that they generated, 1,024 each unless told otherwise.
 Eighty networks take more, and a layer whose kernel was forgotten takes twice its time: alone, no
@@ -20,8 +20,9 @@ import csv
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from costmodel.errors import CostModelError
 from costmodel.files import write_atomic
 from costmodel.measure import host, rows
 from costmodel.measure.allocator import keep_freed_memory
-from costmodel.measure.calibrate import prepared
+from costmodel.measure.calibrate import BETWEEN, prepared
 from costmodel.measure.denormals import flushed
 from costmodel.measure.job import Job, describe
 from costmodel.measure.pace import probe, threads_beside
@@ -73,24 +74,25 @@ def main() -> None:
         networks = [(job, found) for job in jobs if (found := _network(job, stack)) is not None]
         teams = {threads_beside(runtime, n) for n in (1, asked.threads, host.default_threads())}
         pace, paces = probe(), {team: [] for team in sorted(teams)}
-        calls: list[list[float]] = [[] for _ in small]
-        once: list[list[float]] = [[] for _ in networks]
+        programs: list[Callable[[], float]] = [partial(wall_clock, one.run) for _, one in small]
+        programs += [partial(_steady, network) for _, network in networks]
+        taken: list[list[float]] = [[] for _ in programs]
         for number in range(asked.rounds):
             _say(f"round {number + 1} of {asked.rounds}")
-            for (_, ready), taken in zip(small, calls, strict=True):
-                taken.append(wall_clock(ready.run))
-            for (_, ready), seconds in zip(networks, once, strict=True):
-                seconds.append(_steady(ready))
-            for team, taken in paces.items():
-                taken.append(pace(team))
-    probes = {team: statistics.median(taken) for team, taken in paces.items()}
+            for place, program in enumerate(programs):
+                if place % BETWEEN == 0:
+                    for team, found in paces.items():
+                        found.append(pace(team))
+                taken[place].append(program())
+    calls, once = taken[: len(small)], taken[len(small) :]
+    probes = {team: statistics.median(found) for team, found in paces.items()}
     points = [
         (runtime, asked.threads, f"{PROBE}{team}", f"{milliseconds * 1e3:.1f}")
         for team, milliseconds in probes.items()
     ]
     points += [
-        (runtime, asked.threads, benchmark.name, f"{statistics.median(taken) * 1e6:.1f}")
-        for (benchmark, _), taken in zip(small, calls, strict=True)
+        (runtime, asked.threads, benchmark.name, f"{statistics.median(some) * 1e6:.1f}")
+        for (benchmark, _), some in zip(small, calls, strict=True)
     ]
     _write_points(asked.output / "microbenchmarks.csv", points)
     if not networks:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import networkx as nx
@@ -18,6 +20,8 @@ from costmodel.hardware import load_profile
 from costmodel.machine.constants import constants_of, values_of
 from costmodel.measure import calibrate, pace, runtimes
 from costmodel.measure.calibrate import (
+    BETWEEN,
+    ROUNDS,
     Session,
     Timed,
     at_one_pace,
@@ -109,6 +113,23 @@ def test_timing_gives_positive_seconds_and_the_threads_used() -> None:
     assert said[-1].startswith("eager, threads: 1, round ")
     assert all(point.seconds > 0 and point.threads == 1 for point in found.points)
     assert 0 < found.probe_ms[1] < 1e3
+
+
+def test_the_pace_is_taken_every_so_often_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def paced(threads: int) -> float:
+        order.append(f"pace {threads}")
+        return float(len(order))
+
+    run = SimpleNamespace(run=lambda: order.append("run"))
+    monkeypatch.setattr(pace, "probe", lambda: paced)
+    monkeypatch.setattr(calibrate, "prepared", lambda *_: [(SOME[0], run)] * (BETWEEN + 5))
+    found = timed("eager", 1, 0.0, lambda _: None, (1, 2))
+    a_round = ["pace 1", "pace 2"] + ["run"] * BETWEEN + ["pace 1", "pace 2"] + ["run"] * 5
+    assert order == a_round * ROUNDS
+    starts = [1 + len(a_round) * i + j for i in range(ROUNDS) for j in (0, BETWEEN + 2)]
+    assert found.probe_ms == {1: statistics.median(starts), 2: statistics.median(starts) + 1}
 
 
 def test_too_little_time_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

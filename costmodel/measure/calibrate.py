@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 #: Calls of each microbenchmark that a median rests on, at least.
 ROUNDS = 5
+#: Microbenchmarks between two looks at the machine's pace. A neighbour on the same core comes and
+#: goes within tenths of a second: one look a round found the pace 13 % off that of the round.
+BETWEEN = 20
 #: Constants can be told apart from this many points on.
 ENOUGH = 12
 
@@ -133,7 +136,7 @@ def timed(
 ) -> Session:
     """Every microbenchmark that fits into ``seconds``; those that the runtime refuses left out.
 
-    Between the rounds the machine's pace is taken, on each number of threads in ``beside``.
+    Every so often the machine's pace is taken, on each number of threads in ``beside``.
     """
     from costmodel.measure.allocator import keep_freed_memory
     from costmodel.measure.denormals import flushed
@@ -151,10 +154,11 @@ def timed(
         while ready and (done < ROUNDS or time.monotonic() < end):
             done += 1
             advance(f"{runtime}, threads: {threads}, round {done}")
-            for (_, one), taken in zip(ready, calls, strict=True):
+            for place, ((_, one), taken) in enumerate(zip(ready, calls, strict=True)):
+                if place % BETWEEN == 0:
+                    for team, found in paces.items():
+                        found.append(pace(team))
                 taken.append(wall_clock(one.run))
-            for team, found in paces.items():
-                found.append(pace(team))
     points = tuple(
         Timed(benchmark, threads, statistics.median(taken))
         for (benchmark, _), taken in zip(ready, calls, strict=True)
@@ -254,6 +258,7 @@ def _as_left_by_others(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
 
 
 __all__ = [
+    "BETWEEN",
     "ROUNDS",
     "Fitted",
     "Session",
