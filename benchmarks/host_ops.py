@@ -73,7 +73,7 @@ def main() -> None:
     write_atomic(folder / FILE, "[\n" + ",\n".join(map(_line, found)) + "\n]\n")
 
 
-def section(folder: Path, profile: Path) -> Iterator[str]:
+def section(folder: Path, profile: Path | str) -> Iterator[str]:
     """The lines on ops in ``host.md``; none for a machine whose ops were not timed."""
     if not (folder / FILE).exists():
         return
@@ -100,15 +100,15 @@ def section(folder: Path, profile: Path) -> Iterator[str]:
 def _trial(text: str, pairs: Iterator[tuple[Network, Network]]) -> str:
     tried = [case for pair in pairs for case in cases(*pair) if case.tries]
     whole = Trial(tuple(tried))
-    shares = [f"{_share(tried, bound):.0%}" for bound in BOUNDS]
+    shares = [_share([case for case in tried if case.bound == bound]) for bound in BOUNDS]
     return (
         f"| {text} | {len(tried)} | {whole.agreement:.0%} | {whole.agreement_by_time:.0%} | "
         f"{' | '.join(shares)} |"
     )
 
 
-def _share(tried: Sequence[Case], bound: str) -> float:
-    return Trial(tuple(case for case in tried if case.bound == bound)).agreement
+def _share(tried: Sequence[Case]) -> str:
+    return f"{Trial(tuple(tried)).agreement:.0%}" if tried else "–"
 
 
 def _line(found: Timed) -> str:

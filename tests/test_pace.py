@@ -192,6 +192,12 @@ def test_a_round_is_the_geometric_mean_of_calls_that_follow_one_of_the_same(
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_short_calls_meet_what_is_usual_and_long_ones_the_average() -> None:
+    rounds = [1.0, 1.0, 8.0]
+    assert pace.beside(rounds, 0.9 * LONG) == 1.0
+    assert pace.beside(rounds, 1.1 * LONG) == pytest.approx(2.0)
+
+
 def test_other_programs_run_between_samples_and_the_next_call_is_not_timed() -> None:
     said: list[str] = []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -61,7 +60,7 @@ def perform(job: Job) -> tuple[dict[str, str], list[str]]:
     """Measure: the whole row, and words about noise. Raises `CostModelError` in one line."""
     import torch
 
-    from costmodel.measure.pace import probe, threads_beside
+    from costmodel.measure.pace import beside, probe, threads_beside
     from costmodel.measure.runtimes import prepare
     from costmodel.measure.weights import materialise
 
@@ -98,6 +97,10 @@ def perform(job: Job) -> tuple[dict[str, str], list[str]]:
             raise CostModelError(
                 f"{job.target} stopped while it was timed: {type(error).__name__}: {said}"
             ) from error
+
+    def rounds(taken: Sequence[float] | None) -> str:
+        return f"{beside(taken, timing.median_s):.6g}" if taken else ""
+
     where = torch.cuda.get_device_name() if job.device == "cuda" else host.cpu_model()
     row |= {
         "threads": str(prepared.threads),
@@ -107,14 +110,10 @@ def perform(job: Job) -> tuple[dict[str, str], list[str]]:
         "p10_ms": f"{timing.p10_s * 1e3:.6g}",
         "p90_ms": f"{timing.p90_s * 1e3:.6g}",
         "runs": str(timing.runs),
-        "probe_ms": _median(paces.get(team)),
-        "probe_1_ms": _median(paces.get(1) if team > 1 else None),
+        "probe_ms": rounds(paces.get(team)),
+        "probe_1_ms": rounds(paces.get(1) if team > 1 else None),
     }
     return row, host.remarks(load, timing)
-
-
-def _median(milliseconds: Sequence[float] | None) -> str:
-    return f"{statistics.median(milliseconds):.6g}" if milliseconds else ""
 
 
 @lru_cache(maxsize=64)
