@@ -243,6 +243,28 @@ def test_both_factors_of_pytorchs_own_products_are_packed(images, size, channels
 
 
 @pytest.mark.parametrize(
+    ("size", "threads", "times"),
+    [
+        (1, 1, 8),  # sums over the weights, image by image
+        (2, 1, 1),  # products, for which they are packed
+        (1, 2, 1),  # oneDNN's, of all images at once
+    ],
+)
+def test_images_of_one_position_read_all_weights_each(size, threads, times) -> None:
+    """4 GiB of weights, which no cache keeps; the maps are next to nothing."""
+    channels = 2**15
+    one = convolution((1, 1), size, channels)
+    assert one.geometry is not None
+    reads = (*one.reads, Access(3, 4 * channels**2, weight=True))
+    chosen = setting("epyc-genoa", execution="eager", threads=threads)
+    alone, eight = (
+        x86.timer([replace(one, reads=reads, geometry=replace(one.geometry, m=m))], chosen)(FREE)
+        for m in (size**2, 8 * size**2)
+    )
+    assert eight.memory[0] == pytest.approx(times * alone.memory[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
     ("execution", "groups", "rows", "packed"),
     [
         ("eager", 1, 8, 1000 * 1280 + 8 * 1280),

@@ -58,8 +58,12 @@ def traffic(
     further, as_far = 1.0 + copied, np.ones(len(run))
     # What the groups of a product of PyTorch's own write is put together afterwards.
     joined = written * (choices.own & (run.groups > 1))
+    # Images of one position are summed up one after another, each over all weights.
+    images = np.where(choices.own & (run.positions == 1), np.maximum(run.m, 1.0), 1.0)
+    again = run.fresh * (images - 1.0)
     accesses = [
         (run.fresh, np.full(len(run), np.inf), as_far, False),
+        (again, run.fresh, as_far, False),
         (relaid, 2 * relaid, as_far, True),
         (relaid, 2 * relaid, as_far, False),
         *((size, distance, further, False) for size, distance in run.near),
