@@ -264,6 +264,19 @@ def test_images_of_one_position_read_all_weights_each(size, threads, times) -> N
     assert eight.memory[0] == pytest.approx(times * alone.memory[0], rel=1e-3)
 
 
+@pytest.mark.parametrize(("execution", "copies"), [("eager", 1), ("onnxruntime", 0)])
+def test_a_map_that_is_not_dense_is_copied_before_its_convolution(execution, copies) -> None:
+    """4,096 bytes, written and read again in the second level, at half of its rate."""
+    chosen = setting("epyc-genoa", execution=execution, threads=1)
+    constants = {**FREE, "strided_efficiency": 0.5, "l2_bytes_per_cycle": 16.0}
+    dense = convolution((3, 3), 56)
+    parts = replace(dense, strided=True)
+    clock = fastest_cores(chosen.profile.engines["cpu"], 1)[0].clock_ghz * 1e9
+    made = moved(reads=(Access(0, 4096),), writes=(Access(1, 4096),))
+    plain, copied = (x86.timer([made, one], chosen)(constants).memory[1] for one in (dense, parts))
+    assert copied - plain == pytest.approx(copies * 2 * 4096 / 0.5 / (16.0 * clock))
+
+
 @pytest.mark.parametrize(
     ("execution", "groups", "rows", "packed"),
     [

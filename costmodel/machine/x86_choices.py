@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from costmodel.machine.features import Features, Mask
 from costmodel.machine.times import Array
 
+CONVOLUTIONS = ("conv", "depthwise")
 #: Kernels of oneDNN; the gradients of a convolution are products without extents of their own.
 GRADIENTS = "matrix"
-_LIBRARY = ("conv", "depthwise", GRADIENTS)
+_LIBRARY = (*CONVOLUTIONS, GRADIENTS)
 #: Kinds of kernels that are products, beside those gradients.
 PRODUCTS = ("gemm", "recurrent", "conv", "depthwise", "attention")
 #: Elements of a loop below which inductor and ATen give a thread nothing to do (their grain size
@@ -109,7 +110,7 @@ def _own_loops(run: Features, machine: Machine) -> Mask:
     elements = run.groups * run.k / run.taps * run.m * run.stride**2
     small = (elements <= _SMALL) & (run.groups == 1) & (run.window <= 3)
     small |= (run.taps == 1) & (run.stride == 1) & (machine.threads == 1)
-    found: Mask = np.isin(run.kind, ("conv", "depthwise")) & small
+    found: Mask = np.isin(run.kind, CONVOLUTIONS) & small
     return found
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from costmodel.machine.caches import Levels, Touches
 from costmodel.machine.features import Features
 from costmodel.machine.times import Array
-from costmodel.machine.x86_choices import PRODUCTS, Choices, Machine
+from costmodel.machine.x86_choices import CONVOLUTIONS, PRODUCTS, Choices, Machine
 
 #: Bytes of weights and of work: of one run, or for every kernel of several.
 Sizes: TypeAlias = tuple[Array, Array] | tuple[float, float]
@@ -61,11 +61,18 @@ def traffic(
     # Images of one position are summed up one after another, each over all weights.
     images = np.where(choices.own & (run.positions == 1), np.maximum(run.m, 1.0), 1.0)
     again = run.fresh * (images - 1.0)
+    # PyTorch hands over dense maps, in the order of what comes out: others are copied first.
+    # Compilers write them so.
+    copying = run.strided & np.isin(run.kind, CONVOLUTIONS) & machine.framework
+    moved = (run.read - run.fresh) * (copying & (not machine.channels_last))
+    turned = moved / constants["strided_efficiency"]
     accesses = [
         (run.fresh, np.full(len(run), np.inf), as_far, False),
         (again, run.fresh, as_far, False),
         (relaid, 2 * relaid, as_far, True),
         (relaid, 2 * relaid, as_far, False),
+        (turned, 2 * moved, as_far, True),
+        (turned, 2 * moved, as_far, False),
         *((size, distance, further, False) for size, distance in run.near),
         (written, 2 * run.written, as_far, True),
         (joined, run.written, as_far, False),
