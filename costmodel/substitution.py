@@ -10,6 +10,8 @@ from costmodel.errors import CostModelError
 from costmodel.ir import TensorSpec, symbol
 
 Value = TypeVar("Value")
+#: Most of what a table holds, in which there is nothing to look for.
+_PLAIN = (str, int, float, type(None))
 
 
 def symbols_of(value: Any) -> set[str]:
@@ -27,6 +29,8 @@ def substitute(value: Value, values: Mapping[str, int]) -> Value:
     specs: dict[TensorSpec, TensorSpec] = {}
 
     def changed(old: Any) -> Any:
+        if isinstance(old, _PLAIN):
+            return old
         if isinstance(old, TensorSpec):  # many ops see the same one
             found = specs.get(old)
             if found is None:
@@ -72,6 +76,8 @@ def _number(value: Any, expr: Any) -> Any:
 
 
 def _expressions(value: Any) -> Iterator[Any]:
+    if isinstance(value, _PLAIN):
+        return
     if isinstance(value, tuple):
         for item in value:
             yield from _expressions(item)

@@ -58,8 +58,8 @@ def beside(rounds: Sequence[float], call_s: float) -> float:
     """What the rounds took that ran between calls of ``call_s`` seconds.
 
     A neighbour on the same core comes and goes within tenths of a second. A call that is shorter
-    meets what is usual, a longer one the average: of forty networks at batch 8 on two threads, half
-    a second a call, predictions came out 13 % too low by the median round, 9 by the mean.
+    meets what is usual, a longer one the average: forty networks at batch 8 on two threads, half a
+    second a call, were told 14 % too fast by the median round, 11 by the mean.
     """
     usual = statistics.median if call_s < LONG else statistics.geometric_mean
     return usual(rounds)
