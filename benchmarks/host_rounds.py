@@ -30,10 +30,10 @@ from costmodel.errors import CostModelError
 from costmodel.files import write_atomic
 from costmodel.measure import host, rows
 from costmodel.measure.allocator import keep_freed_memory
-from costmodel.measure.calibrate import BETWEEN, prepared
+from costmodel.measure.calibrate import prepared
 from costmodel.measure.denormals import flushed
 from costmodel.measure.job import Job, describe
-from costmodel.measure.pace import probe, threads_beside
+from costmodel.measure.pace import in_turn, probe, threads_beside
 from costmodel.measure.runtimes import Prepared, prepare
 from costmodel.measure.timing import LONG, wall_clock
 from costmodel.measure.weights import materialise
@@ -77,13 +77,15 @@ def main() -> None:
         programs: list[Callable[[], float]] = [partial(wall_clock, one.run) for _, one in small]
         programs += [partial(_steady, network) for _, network in networks]
         taken: list[list[float]] = [[] for _ in programs]
+
+        def look() -> None:
+            for team, found in paces.items():
+                found.append(pace(team))
+
         for number in range(asked.rounds):
             _say(f"round {number + 1} of {asked.rounds}")
-            for place, program in enumerate(programs):
-                if place % BETWEEN == 0:
-                    for team, found in paces.items():
-                        found.append(pace(team))
-                taken[place].append(program())
+            for some, took in zip(taken, in_turn(programs, look), strict=True):
+                some.append(took)
     calls, once = taken[: len(small)], taken[len(small) :]
     probes = {team: statistics.median(found) for team, found in paces.items()}
     points = [

@@ -20,7 +20,6 @@ from costmodel.hardware import load_profile
 from costmodel.machine.constants import constants_of, values_of
 from costmodel.measure import calibrate, pace, runtimes
 from costmodel.measure.calibrate import (
-    BETWEEN,
     ROUNDS,
     Session,
     Timed,
@@ -124,11 +123,11 @@ def test_the_pace_is_taken_every_so_often_in_a_round(monkeypatch: pytest.MonkeyP
 
     run = SimpleNamespace(run=lambda: order.append("run"))
     monkeypatch.setattr(pace, "probe", lambda: paced)
-    monkeypatch.setattr(calibrate, "prepared", lambda *_: [(SOME[0], run)] * (BETWEEN + 5))
+    monkeypatch.setattr(calibrate, "prepared", lambda *_: [(SOME[0], run)] * (pace.BETWEEN + 5))
     found = timed("eager", 1, 0.0, lambda _: None, (1, 2))
-    a_round = ["pace 1", "pace 2"] + ["run"] * BETWEEN + ["pace 1", "pace 2"] + ["run"] * 5
+    a_round = ["pace 1", "pace 2"] + ["run"] * pace.BETWEEN + ["pace 1", "pace 2"] + ["run"] * 5
     assert order == a_round * ROUNDS
-    starts = [1 + len(a_round) * i + j for i in range(ROUNDS) for j in (0, BETWEEN + 2)]
+    starts = [1 + len(a_round) * i + j for i in range(ROUNDS) for j in (0, pace.BETWEEN + 2)]
     assert found.probe_ms == {1: statistics.median(starts), 2: statistics.median(starts) + 1}
 
 

@@ -264,7 +264,9 @@ def test_images_of_one_position_read_all_weights_each(size, threads, times) -> N
     assert eight.memory[0] == pytest.approx(times * alone.memory[0], rel=1e-3)
 
 
-@pytest.mark.parametrize(("execution", "copies"), [("eager", 1), ("onnxruntime", 0)])
+@pytest.mark.parametrize(
+    ("execution", "copies"), [("eager", 1), ("compiled", 0), ("onnxruntime", 0)]
+)
 def test_a_map_that_is_not_dense_is_copied_before_its_convolution(execution, copies) -> None:
     """4,096 bytes, written and read again in the second level, at half of its rate."""
     chosen = setting("epyc-genoa", execution=execution, threads=1)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 #: Calls of each microbenchmark that a median rests on, at least.
 ROUNDS = 5
-#: Microbenchmarks between two looks at the machine's pace. A neighbour on the same core comes and
-#: goes within tenths of a second: one look a round found the pace 13 % off that of the round.
-BETWEEN = 20
 #: Constants can be told apart from this many points on.
 ENOUGH = 12
 
@@ -140,7 +138,7 @@ def timed(
     """
     from costmodel.measure.allocator import keep_freed_memory
     from costmodel.measure.denormals import flushed
-    from costmodel.measure.pace import probe
+    from costmodel.measure.pace import in_turn, probe
     from costmodel.measure.timing import wall_clock
 
     keep_freed_memory()
@@ -150,15 +148,18 @@ def timed(
         ready = prepared(runtime, threads, end, stack, advance)
         calls: list[list[float]] = [[] for _ in ready]
         paces: dict[int, list[float]] = {team: [] for team in beside}
+        programs = [partial(wall_clock, one.run) for _, one in ready]
+
+        def look() -> None:
+            for team, found in paces.items():
+                found.append(pace(team))
+
         done = 0
         while ready and (done < ROUNDS or time.monotonic() < end):
             done += 1
             advance(f"{runtime}, threads: {threads}, round {done}")
-            for place, ((_, one), taken) in enumerate(zip(ready, calls, strict=True)):
-                if place % BETWEEN == 0:
-                    for team, found in paces.items():
-                        found.append(pace(team))
-                taken.append(wall_clock(one.run))
+            for taken, took in zip(calls, in_turn(programs, look), strict=True):
+                taken.append(took)
     points = tuple(
         Timed(benchmark, threads, statistics.median(taken))
         for (benchmark, _), taken in zip(ready, calls, strict=True)
@@ -258,7 +259,6 @@ def _as_left_by_others(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
 
 
 __all__ = [
-    "BETWEEN",
     "ROUNDS",
     "Fitted",
     "Session",
