@@ -11,7 +11,7 @@ from torch import nn
 from costmodel.api import trace
 from costmodel.execution import kernels_of
 from costmodel.execution.kernel import Access, Kernel
-from costmodel.hardware.peaks import fastest_cores
+from costmodel.hardware.peaks import core_rate, fastest_cores
 from costmodel.machine import x86
 from costmodel.machine.constants import constants_of
 from costmodel.rules.geometry import Geometry
@@ -201,11 +201,38 @@ def test_groups_of_no_whole_vectors_are_unfolded_into_products() -> None:
     positions, vectors = 28 * 28, 28 * 28  # 49 whole vectors of 16
     for kernel, flops, share, copied in (
         (grouped(16, 6), 2 * 16 * vectors * 54 * 8, 0.8, 16 * positions * 54),
-        (grouped(16, 8), 2 * 16 * positions * 72 * 16, 0.5, 0),
+        (grouped(16, 8), 2 * 16 * positions * 72 * 8, 0.5, 0),
         (grouped(64, 2), 2 * 64 * vectors * 9 * 8, 0.8, 64 * positions * 9),  # two of each channel
     ):
         found = x86.timer([kernel], chosen)(at).compute[0]
         assert found == pytest.approx(flops / (share * 32 * clock) + 2.0 * copied / clock)
+
+
+@pytest.mark.parametrize(
+    ("device", "wide", "channels_last", "lanes"),
+    [
+        ("epyc-genoa", 16, False, 16),
+        ("epyc-genoa", 24, False, 24),  # three vectors of 8, as wide as a multiplier
+        ("epyc-genoa", 8, False, 8),
+        ("epyc-genoa", 4, False, 8),
+        ("i9-10940x", 16, False, 16),
+        ("i9-10940x", 24, False, 48),  # a vector of 8 takes a multiplier of 16 as long as a whole
+        ("i9-10940x", 8, False, 16),
+        ("i9-10940x", 4, False, 16),
+        ("i9-10940x", 24, True, 32),  # masked
+        ("i9-10940x", 8, True, 16),
+        ("epyc-genoa", 24, True, 32),
+        ("epyc-genoa", 8, True, 8),
+    ],
+)
+def test_groups_are_computed_in_vectors_that_they_fill(device, wide, channels_last, lanes) -> None:
+    """Sums of 9 products for each channel of a group, at two multipliers a cycle."""
+    chosen = setting(device, execution="eager", threads=1)
+    engine = chosen.profile.engines["cpu"]
+    peak = core_rate(fastest_cores(engine, 1)[0], "fp32")
+    kernel = replace(grouped(16, wide), channels_last=channels_last)
+    found = x86.timer([kernel], chosen)({**FREE, "grouped_efficiency": 0.5}).compute[0]
+    assert found == pytest.approx(2 * 16 * 28 * 28 * 9 * wide * lanes / (0.5 * peak))
 
 
 def test_weights_are_packed_one_by_one_in_every_run() -> None:

@@ -23,6 +23,10 @@ from costmodel.machine.x86_traffic import footprint_of, packed_weights
 if TYPE_CHECKING:
     from costmodel.setting import Setting
 
+#: Vectors that a core multiplies at once, if its multipliers are as wide as they: 512-bit ones take
+#: both of those of Zen 4, or the two smaller ones of a Xeon that has no third.
+_PIPES = 2
+
 
 def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     """The time of every kernel of a run, once constants are known."""
@@ -101,6 +105,7 @@ def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:
     team = fastest_cores(engine, chosen.threads)
 
     threads = sum(cluster.count for cluster in team)
+    kind = core(team[0].core)
 
     def rate(dtype: str) -> float:
         """Libraries give every thread an equal part, so that the slowest core decides."""
@@ -110,7 +115,8 @@ def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:
     l2 = sum(c.count * (c.l2_kb or 0.0) / (c.count if c.l2_shared else 1) for c in team) * 1024
     return Machine(
         {dtype: rate(dtype) for dtype in dtypes | {"fp32"}},
-        core(team[0].core).vector_bits // 32,
+        kind.vector_bits // 32,
+        int(kind.flops_per_cycle["fp32"]) // (2 * _PIPES),
         threads,
         min(cluster.clock_ghz for cluster in team) * 1e9,
         l2,

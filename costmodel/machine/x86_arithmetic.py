@@ -12,7 +12,7 @@ import numpy as np
 
 from costmodel.machine.features import Features, Mask
 from costmodel.machine.times import Array
-from costmodel.machine.x86_choices import GRADIENTS, Choices, Machine, products_of
+from costmodel.machine.x86_choices import GRADIENTS, Choices, Machine, products_of, vectors_of
 
 #: Share of its peak that each kind of product reaches, by constant.
 _EFFICIENCY = {
@@ -82,7 +82,8 @@ def operation_seconds(
 
 def _padded_macs(run: Features, machine: Machine, choices: Choices, plain: Mask) -> Array:
     """Multiplications with what lies along the vectors in whole ones: channels, or positions."""
-    by_channel = run.groups * run.m * machine.padded(run.n) * run.k * run.steps
+    channels = machine.padded(run.n, vectors_of(run, machine, choices))
+    by_channel = run.groups * run.m * channels * run.k * run.steps
     direct = plain & ~(choices.own & (choices.channels_last | (run.positions == 1)))
     along = np.where(direct, np.maximum(run.positions, 1.0), 0.0)
     by_position = run.macs * machine.padded(along) / np.maximum(along, 1.0)

@@ -38,6 +38,7 @@ _QUARTER = 4
 class Machine:
     """FLOP/s by dtype over all threads, vector lanes, bytes, bytes/s and Hz.
 
+    ``pipe``: lanes of a multiplier, which works on a longer vector for several cycles.
     ``framework``: PyTorch chooses between oneDNN and its own loops. ``channels_last``: it hands
     over all maps in that order, which need no other, and weights that it has copied into it.
     ``grain``: elements of a loop that are worth a thread, where that is known. ``generated``: loops
@@ -46,6 +47,7 @@ class Machine:
 
     peak: Mapping[str, float]
     lanes: int
+    pipe: int
     threads: int
     clock: float
     l2: float
@@ -56,9 +58,11 @@ class Machine:
     grain: float | None = None
     generated: bool = False
 
-    def padded(self, channels: Array) -> Array:
-        """Channels in whole vectors."""
-        found: Array = np.ceil(channels / self.lanes) * self.lanes
+    def padded(self, channels: Array, width: Array | None = None) -> Array:
+        """Channels in whole vectors, of ``width`` lanes if not of all; a multiplier takes as long
+        for a vector that is shorter than itself."""
+        lanes = self.lanes if width is None else width
+        found: Array = np.ceil(channels / lanes) * np.maximum(lanes, self.pipe)
         return found
 
 
@@ -118,7 +122,32 @@ def _unfolded(run: Features, machine: Machine) -> Mask:
     """Groups without whole vectors."""
     if not machine.framework:
         return np.zeros(len(run), dtype=bool)
-    whole = min(_QUARTER, machine.lanes) if machine.lanes > 8 else machine.lanes
+    whole = _fewest(machine)
     ragged = (run.n % whole > 0) | (run.k / run.taps % whole > 0)
     found: Mask = (run.groups > 1) & ragged
     return found
+
+
+def _fewest(machine: Machine) -> int:
+    """Channels of the shortest vector that oneDNN's kernels for groups take."""
+    return min(_QUARTER, machine.lanes) if machine.lanes > 8 else machine.lanes
+
+
+def vectors_of(run: Features, machine: Machine, choices: Choices) -> Array:
+    """Lanes of the vectors that each convolution computes with.
+
+    oneDNN's generated kernel takes the longest that fill a group's channels, those that come in and
+    those that go out (``init_conf`` as above); those of channels-last maps it masks at their ends,
+    unless a group has fewer channels than a whole one.
+    """
+    width = np.full(len(run), float(machine.lanes))
+    inwards = run.k / run.taps
+    grouped = choices.library & (choices.forms == "conv") & (run.groups > 1) & machine.framework
+    few = (run.n < machine.lanes) & (inwards < machine.lanes)
+    grouped &= (few | ~choices.channels_last) & ~choices.unfolded
+    lanes = machine.lanes
+    while lanes > _fewest(machine):
+        grouped &= (run.n % lanes > 0) | (inwards % lanes > 0)
+        lanes //= 2
+        width[grouped] = lanes
+    return width
