@@ -20,6 +20,7 @@ from host_rounds import PROBE
 from costmodel.files import write_atomic
 from costmodel.hardware import load_profile
 from costmodel.hardware.host import as_yaml
+from costmodel.machine.constants import constants_of
 from costmodel.measure.calibrate import Session, Timed, at_one_pace, fitted
 from costmodel.measure.hostprofile import rounded
 from costmodel.measure.microbench import microbenchmarks
@@ -38,7 +39,9 @@ def main() -> None:
     found = fitted(load_profile(profile), asked.runtime, points)
     document = yaml.safe_load(profile.read_text())
     measured, execution = document["measured"], asked.execution or asked.runtime
-    measured["constants"][execution] = rounded(found)
+    # Loops of compilers have no use for what PyTorch's own take.
+    known = constants_of(f"x86/{execution}")
+    measured["constants"][execution] = rounded({n: v for n, v in found.items() if n in known})
     measured.setdefault("fitted_on", {})[execution] = len(points)
     if paces:
         measured.setdefault("probe_ms", {})[execution] = rounded(

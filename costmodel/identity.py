@@ -115,13 +115,15 @@ class Identities:
         )
         region: Any
         if contiguous or not concrete or not all(type(s) is int for s in strides):
-            region = _size(shape, expanded)
+            region, strides = _size(shape, expanded), ()
         else:
             region = _region(shape, strides)
         value = self._values.setdefault((storage, offset, region), len(self._values))
         kind = self.kinds.get(storage, "activation")
         name = dtype_name(tensor.dtype)
-        return TensorSpec(shape, name, value, storage, kind, expanded, contiguous, last)
+        return TensorSpec(
+            shape, name, value, storage, kind, expanded, contiguous, last, tuple(strides)
+        )
 
 
 _reference: Any = StorageWeakRef

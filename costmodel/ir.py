@@ -51,6 +51,8 @@ class TensorSpec:
     compulsory traffic counts them once. ``storage`` identifies the memory: views share it.
     ``expanded`` lists the dimensions of stride 0, whose elements are stored only once.
     ``channels_last`` says that a 4-D or 5-D tensor is dense with its channels innermost (NHWC).
+    ``strides`` are elements from one index to the next of each dimension, of tensors that are not
+    ``contiguous``; of those that are, and where sizes are symbols, there are none.
     """
 
     shape: tuple[Dim, ...]
@@ -61,6 +63,7 @@ class TensorSpec:
     expanded: tuple[int, ...] = ()
     contiguous: bool = True
     channels_last: bool = False
+    strides: tuple[int, ...] = ()
 
     @property
     def ndim(self) -> int:

@@ -15,7 +15,7 @@ from costmodel.ir import Op, TensorSpec, TraceInfo, Weight, graph_of, info_of, o
 if TYPE_CHECKING:
     import networkx as nx
 
-FORMAT = 2
+FORMAT = 3
 
 
 def dumps(graph: nx.DiGraph[int]) -> str:
@@ -67,6 +67,7 @@ def dumps(graph: nx.DiGraph[int]) -> str:
                 s.expanded,
                 s.contiguous,
                 s.channels_last,
+                s.strides,
             ]
             for s in specs
         ],
@@ -87,9 +88,11 @@ def loads(text: str) -> nx.DiGraph[int]:
 
 def _graph(document: dict[str, Any]) -> nx.DiGraph[int]:
     specs = [
-        TensorSpec(tuple(shape), dtype, value, storage, kind, tuple(expanded), contiguous, last)
-        for shape, dtype, value, storage, kind, expanded, contiguous, last in document["specs"]
-    ]
+        TensorSpec(tuple(shape), dtype, value, storage, kind, tuple(expanded), contiguous, last,
+                   tuple(strides))
+        for shape, dtype, value, storage, kind, expanded, contiguous, last, strides
+        in document["specs"]
+    ]  # fmt: skip
 
     def unpack(value: Any) -> Any:
         if isinstance(value, dict):

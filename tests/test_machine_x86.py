@@ -534,18 +534,20 @@ def test_a_small_loop_of_pytorch_runs_on_one_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "sigmoids"),
+    ("function", "eager", "compiled"),
     [
-        (nn.Sigmoid(), 1),
-        (nn.GELU(), 1),
-        (nn.GELU(approximate="tanh"), 4),
-        (nn.Softplus(), 4),
-        (nn.Mish(), 10),
-        (nn.ReLU(), 0),
+        (nn.Sigmoid(), 1, 1),
+        (nn.GELU(), 2, 1),  # oneDNN's, and inductor's
+        (nn.GELU(approximate="tanh"), 4, 4),
+        (nn.Softplus(), 4, 4),
+        (nn.Mish(), 10, 10),
+        (nn.ReLU(), 0, 0),
     ],
 )
-def test_functions_that_pytorch_computes_to_the_last_bit_take_several_sigmoids(function, sigmoids):
+def test_functions_that_pytorch_computes_to_the_last_bit_take_several_sigmoids(
+    function, eager, compiled
+) -> None:
     rows = cost(trace(function, torch.empty(4, 16))).rows
-    for execution in ("eager", "compiled"):
+    for execution, sigmoids in (("eager", eager), ("compiled", compiled)):
         (kernel,) = kernels_of(rows, execution, "fp32")
         assert kernel.transcendentals == 64 * sigmoids

@@ -146,7 +146,8 @@ def _shape_of(rows: Sequence[Row]) -> Hashable:
         if isinstance(value, TensorSpec):
             number = numbers.setdefault(value.storage, len(numbers))
             return (number, value.shape, ITEMSIZE[value.dtype], value.dtype, value.kind,
-                    value.expanded, value.contiguous, value.channels_last)  # fmt: skip
+                    value.expanded, value.contiguous, value.channels_last,
+                    value.strides)  # fmt: skip
         if isinstance(value, (tuple, list)):
             return tuple(plain(item) for item in value)
         return value if isinstance(value, Hashable) else repr(value)

@@ -48,7 +48,7 @@ class _Group:
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     """The kernels of one compiled run, in order."""
-    return fused(eager.kernels(rows, dtype))
+    return fused([replace(kernel, walk=None) for _, kernel in eager.launches(rows, dtype)])
 
 
 def fused(launched: Sequence[Kernel]) -> list[Kernel]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from costmodel.execution.walk import Walk
 from costmodel.rules.geometry import Geometry
 
 Unit = Literal["matrix", "vector", "move"]
@@ -26,7 +27,8 @@ class Kernel:
 
     ``unit`` says which engine does the work: matrix, vector, or none (a copy). ``dtype`` is the
     format of the arithmetic. ``dispatches`` counts calls that the host makes for it. ``strided``
-    marks access that runs across memory (a transposition), which no cache line serves whole.
+    marks access that runs across memory (a transposition), which no cache line serves whole;
+    ``walk`` says how PyTorch's loops do.
     ``transcendentals`` are the elements among ``ops`` that go through an exponential or the like,
     ``rows`` what a norm or softmax treats one by one, ``scalars`` operations that run one by one,
     ``surprises`` the branches in them that go another way than a processor guesses. ``over``: bytes
@@ -67,6 +69,7 @@ class Kernel:
     pointers: int = 0
     unfolded: int = 0
     samples: int = 1
+    walk: Walk | None = None
 
     @property
     def flops(self) -> int:

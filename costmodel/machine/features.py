@@ -61,6 +61,10 @@ class Features:
     remapped: Array
     pointers: Array
     unfolded: Array
+    stretches: Array
+    apart: Array
+    line: Array
+    sweep: Array
     kind: NDArray[np.str_]
     family: NDArray[np.str_]
     dtype: NDArray[np.str_]
@@ -172,6 +176,10 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         remapped=column([k.remapped for k in kernels]),
         pointers=column([k.pointers for k in kernels]),
         unfolded=column([k.unfolded for k in kernels]),
+        stretches=column([k.walk.stretches if k.walk else 0 for k in kernels]),
+        apart=column([k.walk.apart if k.walk else 0 for k in kernels]),
+        line=column([k.walk.line if k.walk else 0 for k in kernels]),
+        sweep=column([k.walk.sweep if k.walk else 0 for k in kernels]),
         kind=np.array([k.geometry.kind if k.geometry else k.unit for k in kernels], dtype=str),
         family=np.array([k.family for k in kernels], dtype=str),
         dtype=np.array([k.dtype for k in kernels], dtype=str),

@@ -67,7 +67,9 @@ def operation_seconds(
         # An epilogue's operations run in registers, at full width.
         epilogue = run.transcendentals / machine.lanes * constants["transcendental_cycles"] / cycles
         if kind in ("attention", "gemm"):
-            epilogue = run.groups * constants["block_us"] * 1e-6 / machine.threads
+            matrices = run.groups * (_tiles(run) if kind == "attention" else 1.0)
+            begun = matrices * constants["block_us"] * 1e-6 + run.rows * constants["row_ns"] * 1e-9
+            epilogue = begun / machine.threads
         seconds[rows] = ((2 * whole / share + 2 * run.ops) / rate + epilogue)[rows]
     gradients = run.kind == GRADIENTS
     share = np.full(
@@ -78,6 +80,14 @@ def operation_seconds(
     )
     seconds[gradients] = (2 * run.macs / share / rate)[gradients]
     return seconds
+
+
+def _tiles(run: Features) -> Array:
+    """Products that fused attention makes of one head: two for every tile of queries and keys
+    (``cpu_flash_attention`` in aten/src/ATen/native/cpu/FlashAttentionKernel.cpp)."""
+    queries = np.select([run.m >= 768, run.m >= 192], [256.0, 64.0], 32.0)
+    found: Array = 2.0 * np.ceil(run.m / queries) * np.ceil(run.n / 512)
+    return found
 
 
 def _padded_macs(run: Features, machine: Machine, choices: Choices, plain: Mask) -> Array:
@@ -112,6 +122,8 @@ def copy_seconds(
     copied += run.groups * run.m * run.k * unfolded
     cycles += copied * constants["ragged_cycles"]
     cycles += run.unfolded * constants.get("unfold_cycles", 0.0)
+    cycles += run.apart * constants.get("apart_cycles", 0.0)
+    cycles += run.stretches * constants.get("stretch_cycles", 0.0)
     found: Array = cycles / (machine.clock * machine.threads)
     return found
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from costmodel.machine.caches import Levels, Touches
+from costmodel.machine.caches import Levels, Touches, hits
 from costmodel.machine.features import Features
 from costmodel.machine.times import Array
 from costmodel.machine.x86_choices import CONVOLUTIONS, PRODUCTS, Choices, Machine
@@ -65,7 +65,10 @@ def traffic(
     # Compilers write them so.
     copying = run.strided & np.isin(run.kind, CONVOLUTIONS) & machine.framework
     moved = (run.read - run.fresh) * (copying & (not machine.channels_last))
-    turned = moved / constants["strided_efficiency"]
+    turned = moved / np.where(run.stretches > 0, 1.0, constants["strided_efficiency"])
+    # Elements met one by one take a line each, unless the sweep before has left it at hand.
+    sweep = run.sweep * machine.threads
+    lines = run.apart * run.line * (1.0 - hits(sweep, machine.l2))
     accesses = [
         (run.fresh, np.full(len(run), np.inf), as_far, False),
         (again, run.fresh, as_far, False),
@@ -73,6 +76,7 @@ def traffic(
         (relaid, 2 * relaid, as_far, False),
         (turned, 2 * moved, as_far, True),
         (turned, 2 * moved, as_far, False),
+        (lines, sweep, as_far, False),
         *((size, distance, further, False) for size, distance in run.near),
         (written, 2 * run.written, as_far, True),
         (joined, run.written, as_far, False),
@@ -83,7 +87,9 @@ def traffic(
     # A line that is overwritten is fetched first, and goes back to memory later.
     returned = np.repeat([stored for *_, stored in accesses], len(run))
     product = np.isin(run.kind, PRODUCTS)
-    slower = np.where(run.strided & ~product, constants["strided_efficiency"], 1.0)
+    # Norms and softmaxes have copied theirs, and loops that are known take elements apart.
+    strided = run.strided & ~product & (run.stretches == 0) & (run.rows == 0)
+    slower = np.where(strided, constants["strided_efficiency"], 1.0)
     return Touches(
         kernel=np.tile(np.arange(len(run)), len(accesses)),
         nbytes=sizes * np.tile(idle / slower, len(accesses)),
