@@ -44,6 +44,8 @@ def walks(call, *shape: int) -> list[Walk | None]:
     [
         (lambda x: x + x, (8, 16), None),
         (lambda x: x.relu(), (2, 3, 4, 5), None),
+        (lambda x: x.T[:0] + x[0], (4, 4), None),  # nothing to walk
+        (lambda x: x[:1, :1].T + 1, (4, 4), None),
         # A line for each element: 16 steps of 64 bytes, then the line is used again.
         (lambda x: x + x.T, (16, 16), Walk(16, 256, 64, 16 * 64)),
         # Neighbours 12 bytes apart share lines.

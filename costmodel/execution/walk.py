@@ -47,7 +47,7 @@ def walk_of(sources: Sequence[TensorSpec], out: TensorSpec) -> Walk | None:
         for place, extent in enumerate(out.shape)
         if extent != 1
     ])  # fmt: skip
-    if not axes:
+    if not axes or any(extent == 0 for extent, _ in axes):
         return None
     inner, steps = axes[0]
     elements = prod(extent for extent, _ in axes)
