@@ -63,20 +63,28 @@ def latency(kernel: Kernel, threads: int = 1, **constants: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("taps", "size", "threads", "library"),
+    ("taps", "size", "images", "threads", "library"),
     [
-        ((3, 3), 56, 1, True),  # 64 x 56 x 56 inputs: more than 20,480
-        ((3, 3), 14, 1, False),  # 64 x 14 x 14 = 12,544
-        ((1, 1), 56, 1, False),  # 1x1 on one thread
-        ((1, 1), 56, 2, True),
-        ((5, 5), 14, 1, True),  # windows beyond 3x3
+        ((3, 3), 56, 1, 1, True),  # 64 x 56 x 56 inputs: more than 20,480
+        ((3, 3), 14, 1, 1, False),  # 64 x 14 x 14 = 12,544
+        ((3, 3), 7, 2, 1, True),  # more than one image
+        ((1, 1), 56, 1, 1, False),  # 1x1 on one thread
+        ((1, 1), 56, 15, 1, False),
+        ((1, 1), 1, 16, 1, True),  # of many images
+        ((1, 1), 56, 1, 2, True),
+        ((1, 1), 1, 1, 2, False),
+        ((1, 1), 1, 2, 2, True),
+        ((5, 5), 14, 1, 1, True),  # windows beyond 3x3
     ],
 )
 def test_pytorch_multiplies_small_convolutions_itself(
-    taps: tuple[int, int], size: int, threads: int, library: bool
+    taps: tuple[int, int], size: int, images: int, threads: int, library: bool
 ) -> None:
     """As ``torch.profiler`` names them: mkldnn_convolution or _slow_conv2d_forward."""
-    found = overhead(convolution(taps, size), threads, convolution_us=40.0, product_us=5.0)
+    one = convolution(taps, size)
+    assert one.geometry is not None
+    kernel = replace(one, geometry=replace(one.geometry, m=images * size**2))
+    found = overhead(kernel, threads, convolution_us=40.0, product_us=5.0)
     assert found == pytest.approx(40e-6 if library else 5e-6)
 
 

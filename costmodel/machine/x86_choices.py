@@ -1,7 +1,7 @@
 """An x86 CPU for its kernels, and who multiplies what on it.
 
-PyTorch hands convolutions to oneDNN, but multiplies small ones and, on one thread, 1x1 ones itself,
-image by image and group by group (``ConvParams::use_mkldnn`` in
+PyTorch hands convolutions to oneDNN, but multiplies small ones of a single image and, on one
+thread, 1x1 ones of a few images itself, image by image and group by group (``ConvParams::use_mkldnn`` in
 aten/src/ATen/native/Convolution.cpp). oneDNN has a kernel for whole vectors of channels and unfolds
 maps whose groups hold none.
 """
@@ -28,6 +28,8 @@ PRODUCTS = ("gemm", "recurrent", "conv", "depthwise", "attention")
 _GRAIN = 4096
 #: PyTorch leaves convolutions of a single image with fewer input elements to its own loops.
 _SMALL = 20480
+#: Images from which on it hands over 1x1 convolutions on a single thread, too.
+_MANY = 16
 #: oneDNN's generated kernels take groups of whole vectors of this many channels, or of one vector
 #: where that is shorter; it unfolds the others (``init_conf`` in
 #: src/cpu/x64/jit_avx512_common_conv_kernel.cpp and jit_avx2_conv_kernel.cpp).
@@ -111,9 +113,10 @@ def team_of(run: Features, machine: Machine) -> tuple[Array, Array]:
 def _own_loops(run: Features, machine: Machine) -> Mask:
     if not machine.framework:
         return np.zeros(len(run), dtype=bool)
+    images = run.m / np.maximum(run.positions, 1.0)
     elements = run.groups * run.k / run.taps * run.m * run.stride**2
-    small = (elements <= _SMALL) & (run.groups == 1) & (run.window <= 3)
-    small |= (run.taps == 1) & (run.stride == 1) & (machine.threads == 1)
+    small = (images <= 1) & (elements <= _SMALL) & (run.groups == 1) & (run.window <= 3)
+    small |= (run.taps == 1) & (run.stride == 1) & (machine.threads == 1) & (images < _MANY)
     found: Mask = np.isin(run.kind, CONVOLUTIONS) & small
     return found
 
