@@ -71,6 +71,14 @@ def test_what_is_far_off_is_believed_more_than_what_is_near() -> None:
     assert 0 < near < far
 
 
+def test_on_a_measured_machine_what_is_far_off_is_the_network() -> None:
+    slow, slower = convolutions([1.15]), convolutions([2.5])
+    spread = Spread(devices=0.1, networks=0.1, measured=True)
+    near = moved(slow, fit_networks(slow, START, spread)) / math.log(1.15)
+    far = moved(slower, fit_networks(slower, START, spread)) / math.log(2.5)
+    assert 0 < far < near / 2
+
+
 def test_runs_of_one_network_count_as_one() -> None:
     (row,) = convolutions([1.3])
     once, often = (moved([row], fit_networks([row] * n, START, SPREAD)) for n in (1, 9))

@@ -47,10 +47,11 @@ class Residual:
 @dataclass(frozen=True, slots=True)
 class Spread:
     """Spreads of log(measured/predicted): from device to device, and of the network that a device
-    is calibrated on about the others there."""
+    is calibrated on about the others there. ``measured``: by microbenchmarks of every device."""
 
     devices: float
     networks: float
+    measured: bool = False
 
 
 @cache
@@ -160,7 +161,8 @@ def spread_of(chosen: Setting, *, without: str | None = None, single: bool = Fal
     own = [_moments(found) for name, found in same.items() if name not in left]
     usual = float(np.mean([middle**2 for middle, _ in every]))
     devices = math.sqrt((sum(middle**2 for middle, _ in own) + usual) / (len(own) + 1))
-    return Spread(devices, float(np.mean([apart for _, apart in own or every])))
+    networks = float(np.mean([apart for _, apart in own or every]))
+    return Spread(devices, networks, bool(chosen.measured_constants))
 
 
 def _moments(entry: Mapping[str, Any]) -> tuple[float, float]:

@@ -1,9 +1,9 @@
 """An x86 CPU for its kernels, and who multiplies what on it.
 
 PyTorch hands convolutions to oneDNN, but multiplies small ones of a single image and, on one
-thread, 1x1 ones of a few images itself, image by image and group by group (``ConvParams::use_mkldnn`` in
-aten/src/ATen/native/Convolution.cpp). oneDNN has a kernel for whole vectors of channels and unfolds
-maps whose groups hold none.
+thread, 1x1 ones of a few images itself, image by image and group by group
+(``ConvParams::use_mkldnn`` in aten/src/ATen/native/Convolution.cpp). oneDNN has a kernel for whole
+vectors of channels and unfolds maps whose groups hold none.
 """
 
 from __future__ import annotations

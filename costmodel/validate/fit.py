@@ -132,7 +132,16 @@ def fit_networks(
     runs = Counter(row.run.model for row in rows)
     noise = np.array([spread.networks * math.sqrt(runs[row.run.model]) for row in rows])
     hold = np.linalg.inv(np.linalg.cholesky(_prior(space, timed, spread.devices)))
-    return space.values(_solve(space, timed, measured_of(rows), hold, noise, held=_student))
+    places = [np.array([row.run.model == name for row in rows]) for name in runs]
+
+    def missed(z: Array) -> Array:
+        found = np.zeros(len(z))
+        for own in places:
+            found[own] = _student(z[own])
+        return found
+
+    far = {"missed": missed} if spread.measured else {"held": _student}
+    return space.values(_solve(space, timed, measured_of(rows), hold, noise, **far))
 
 
 def _prior(space: Space, seconds: Latencies, devices: float) -> Array:
@@ -224,8 +233,8 @@ def _heavy_tailed(z: Array) -> Array:
 def _student(z: Array) -> Array:
     """A vector whose square is the loss of Student's t distribution in the length of ``z``.
 
-    Devices of a class are alike but for a few that are far off: what is small beside the spread is
-    taken for chance, and what is large is believed.
+    Of what are alike but for a few that are far off: small beside the spread is chance, what is
+    large is not.
     """
     square = float(z @ z)
     if square == 0:
