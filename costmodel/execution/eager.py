@@ -14,7 +14,8 @@ from dataclasses import replace
 from costmodel.errors import CostModelError
 from costmodel.execution.formats import AMP, BYTES, Cast, Formats, formats_of, size_of
 from costmodel.execution.kernel import Access, Kernel, Unit
-from costmodel.execution.walk import Walk, walk_of
+from costmodel.execution.own_loops import by_own_loops
+from costmodel.execution.walk import dense, rearranges, walk_of
 from costmodel.hardware.catalog import core
 from costmodel.hardware.schema import CpuEngine, Profile
 from costmodel.ir import Op, TensorSpec
@@ -22,7 +23,6 @@ from costmodel.rules import distinct_bytes
 from costmodel.rules.geometry import Geometry, geometry_of
 from costmodel.rules.loops import (
     function_of,
-    is_exact_gelu,
     maps_in_turn,
     rows_in_blocks,
     scalars,
@@ -43,16 +43,6 @@ _OWN = -(10**9)
 #: What an evaluation by Sleef's accurate functions takes, in sigmoids of ATen's own vectors: 2.0
 #: instead of 0.46 ns an element for a GELU by tanh, 1.7 for a softplus, 4.5 for a Mish (eager and
 #: compiled alike, PyTorch 2.13 on one core of an Emerald Rapids).
-_CONVOLUTIONS = ("convolution", "pointwise", "depthwise", "grouped")
-#: Sigmoids whose time oneDNN takes for the error function of a GELU, beyond what a relu takes: 1.5
-#: to 2 on eight machines, 200,000 elements and more, on one thread.
-_ERROR_FUNCTION = 2
-#: Families of ops that are loops over elements, and copies that are.
-_LOOPS = ("elementwise", "activation")
-#: Reductions that sum up one output after another, however their input lies
-#: (``binary_kernel_reduce`` in aten/src/ATen/native/cpu/Reduce.h).
-_BY_OUTPUT = ("aten.linalg_vector_norm", "aten.norm", "aten.var", "aten.std")
-_COPIES = ("aten.clone", "aten.copy", "aten._reshape_copy", "aten._to_copy")
 _SLEEF = {"gelu_tanh": 4, "softplus": 2, "mish": 5}
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp64", "amp-fp16", "amp-bf16")
 
@@ -79,7 +69,7 @@ def engine_on(dtype: str, profile: Profile, engine: str) -> str:
 
 def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
     """The kernels of one eager run, in order."""
-    return [_by_own_loops(row, kernel) for row, kernel in launches(rows, dtype)]
+    return [by_own_loops(row, kernel) for row, kernel in launches(rows, dtype)]
 
 
 def launches(rows: Sequence[Row], dtype: str) -> Iterator[tuple[Row, Kernel]]:
@@ -99,18 +89,6 @@ def launches(rows: Sequence[Row], dtype: str) -> Iterator[tuple[Row, Kernel]]:
             yield row, _conversion(cast, row.op)
         for kernel in _launches(index, row, formats):
             yield row, kernel
-
-
-def _by_own_loops(row: Row, kernel: Kernel) -> Kernel:
-    """An op's kernel with what PyTorch's loops on a CPU take; what goes before it has that."""
-    op = row.op
-    if kernel.names != (op.name,):
-        return kernel
-    if is_exact_gelu(op):
-        kernel = replace(kernel, transcendentals=_ERROR_FUNCTION * kernel.transcendentals)
-    if row.family == "attention" and kernel.geometry is not None:
-        kernel = replace(kernel, rows=kernel.geometry.groups * kernel.geometry.m)
-    return replace(kernel, walk=_walk_of(row))
 
 
 def _gathers(op: Op, interleaved: set[int]) -> bool:
@@ -192,7 +170,7 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         reads,
         writes,
         geometry_of(op) if macs else None,
-        strided=_rearranges(op),
+        strided=rearranges(op),
         transcendentals=_sigmoids(op) if ops else 0,
         rows=rows_of(op) if ops else 0,
         scalars=scalars(op, ops),
@@ -201,32 +179,6 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         surprises=surprises(op, ops),
         channels_last=bool(macs) and _channels_last(op.inputs[0]),
     )
-
-
-def _walk_of(row: Row) -> Walk | None:
-    """How the op meets its operands; a convolution copies a map that is not dense first."""
-    op = row.op
-    if not op.inputs or not op.outputs:
-        return None
-    source = op.inputs[0]
-    if row.family in _CONVOLUTIONS:
-        return walk_of((source,), dense(source)) if _rearranges(op) else None
-    if op.target in _BY_OUTPUT:
-        return walk_of((source,), dense(source))
-    if row.family not in _LOOPS and op.target.removesuffix("_") not in _COPIES:
-        return None
-    sources = [spec for spec in op.inputs if _broadcasts(spec, op.out)]
-    return walk_of(sources, op.out) if sources else None
-
-
-def _broadcasts(spec: TensorSpec, out: TensorSpec) -> bool:
-    pairs = zip(reversed(spec.shape), reversed(out.shape), strict=False)
-    return spec.ndim <= out.ndim and all(a in (1, b) for a, b in pairs)
-
-
-def dense(spec: TensorSpec) -> TensorSpec:
-    """The tensor with its dimensions one after another in memory."""
-    return replace(spec, contiguous=True, channels_last=False, strides=())
 
 
 def _sigmoids(op: Op) -> int:
@@ -280,18 +232,6 @@ def _scattered(spec: TensorSpec) -> bool:
 def _channels_last(spec: TensorSpec) -> bool:
     """Whether the order shows it: a single position has its channels innermost in any order."""
     return spec.channels_last and not spec.contiguous
-
-
-def _rearranges(op: Op) -> bool:
-    """Whether input and output disagree on memory order, so that access runs across lines."""
-    if not op.inputs or not op.outputs:
-        return False
-    source, out = op.inputs[0], op.out
-    dense = source.contiguous or source.channels_last
-    return not dense or (source.contiguous, source.channels_last) != (
-        out.contiguous,
-        out.channels_last,
-    )
 
 
 def _conversion(cast: Cast, op: Op) -> Kernel:

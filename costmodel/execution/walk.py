@@ -9,10 +9,10 @@ in a cache line of its own; the next sweep finds its neighbours there if the lin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
-from costmodel.ir import TensorSpec
+from costmodel.ir import Op, TensorSpec
 
 #: Bytes of a cache line, and of a page, inside of which addresses decide where in a cache it goes.
 LINE, _PAGE = 64, 4096
@@ -58,6 +58,23 @@ def walk_of(sources: Sequence[TensorSpec], out: TensorSpec) -> Walk | None:
     if len(axes) == 1 and not any(walk.apart for walk in walks):
         return None
     return max(walks, key=lambda walk: walk.sweep)
+
+
+def dense(spec: TensorSpec) -> TensorSpec:
+    """The tensor with its dimensions one after another in memory."""
+    return replace(spec, contiguous=True, channels_last=False, strides=())
+
+
+def rearranges(op: Op) -> bool:
+    """Whether input and output disagree on memory order, so that access runs across lines."""
+    if not op.inputs or not op.outputs:
+        return False
+    source, out = op.inputs[0], op.out
+    whole = source.contiguous or source.channels_last
+    return not whole or (source.contiguous, source.channels_last) != (
+        out.contiguous,
+        out.channels_last,
+    )
 
 
 def _apart(elements: int, inner: int, step: int, itemsize: int) -> Walk:
