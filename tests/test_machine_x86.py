@@ -384,6 +384,33 @@ def test_groups_of_one_tap_are_products_that_are_issued_and_joined_one_by_one() 
     assert three - one == pytest.approx(2 * outputs / (2.0 * clock))  # read and stored once more
 
 
+@pytest.mark.parametrize(
+    ("queries", "keys", "tiles"),
+    [(49, 49, 2), (197, 197, 4), (768, 600, 3 * 2)],  # of 32, 64 and 256 queries by 512 keys
+)
+def test_fused_attention_begins_two_products_a_tile_and_every_row(queries, keys, tiles) -> None:
+    chosen = setting("epyc-genoa", execution="eager", threads=1)
+    geometry = Geometry("attention", 6, queries, keys, 64)
+    kernel = moved(unit="matrix", family="attention", geometry=geometry, rows=6 * queries)
+    bare, begun, by_row = (
+        x86.timer([kernel], chosen)({**FREE, **constants}).compute[0]
+        for constants in ({}, {"block_us": 2.0}, {"row_ns": 40.0})
+    )
+    assert begun - bare == pytest.approx(6 * 2 * tiles * 2e-6)
+    assert by_row - bare == pytest.approx(6 * queries * 40e-9)
+
+
+def test_rows_of_attention_are_eager_pytorchs() -> None:
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    rows = cost(trace(Attention(), torch.empty(3, 2, 5, 8))).rows
+    for execution, each in (("eager", 3 * 2 * 5), ("compiled", 0)):
+        found = [k.rows for k in kernels_of(rows, execution, "fp32") if k.family == "attention"]
+        assert found == [each]
+
+
 def test_wrong_guesses_cost_a_pipeline() -> None:
     kernel = moved(family="pooling", surprises=10**6)
     for execution, cycles in (("eager", 18.0), ("onnxruntime", 0.0)):
