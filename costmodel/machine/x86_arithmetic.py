@@ -67,7 +67,7 @@ def operation_seconds(
         # An epilogue's operations run in registers, at full width.
         epilogue = run.transcendentals / machine.lanes * constants["transcendental_cycles"] / cycles
         if kind in ("attention", "gemm"):
-            matrices = run.groups * (_tiles(run) if kind == "attention" else 1.0)
+            matrices = run.groups * np.where(run.rows > 0, _tiles(run), 1.0)
             begun = matrices * constants["block_us"] * 1e-6 + run.rows * constants["row_ns"] * 1e-9
             epilogue = begun / machine.threads
         seconds[rows] = ((2 * whole / share + 2 * run.ops) / rate + epilogue)[rows]
@@ -83,8 +83,9 @@ def operation_seconds(
 
 
 def _tiles(run: Features) -> Array:
-    """Products that fused attention makes of one head: two for every tile of queries and keys
-    (``cpu_flash_attention`` in aten/src/ATen/native/cpu/FlashAttentionKernel.cpp)."""
+    """Products that eager PyTorch's attention makes of one head, whose rows it knows: two for every
+    tile of queries and keys (``cpu_flash_attention`` in
+    aten/src/ATen/native/cpu/FlashAttentionKernel.cpp)."""
     queries = np.select([run.m >= 768, run.m >= 192], [256.0, 64.0], 32.0)
     found: Array = 2.0 * np.ceil(run.m / queries) * np.ceil(run.n / 512)
     return found

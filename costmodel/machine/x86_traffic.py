@@ -87,8 +87,10 @@ def traffic(
     # A line that is overwritten is fetched first, and goes back to memory later.
     returned = np.repeat([stored for *_, stored in accesses], len(run))
     product = np.isin(run.kind, PRODUCTS)
-    # Norms and softmaxes have copied theirs, and loops that are known take elements apart.
-    strided = run.strided & ~product & (run.stretches == 0) & (run.rows == 0)
+    # PyTorch's norms and softmaxes have copied theirs, and its loops that are known take elements
+    # apart.
+    copied_before = (run.rows > 0) & (not machine.generated)
+    strided = run.strided & ~product & (run.stretches == 0) & ~copied_before
     slower = np.where(strided, constants["strided_efficiency"], 1.0)
     return Touches(
         kernel=np.tile(np.arange(len(run)), len(accesses)),
