@@ -33,7 +33,7 @@ from costmodel.measure.allocator import keep_freed_memory
 from costmodel.measure.calibrate import prepared
 from costmodel.measure.denormals import flushed
 from costmodel.measure.job import Job, describe
-from costmodel.measure.pace import in_turn, probe, threads_beside
+from costmodel.measure.pace import in_turn, looking, threads_beside
 from costmodel.measure.runtimes import Prepared, prepare
 from costmodel.measure.timing import LONG, wall_clock
 from costmodel.measure.weights import materialise
@@ -73,15 +73,10 @@ def main() -> None:
         ]  # fmt: skip
         networks = [(job, found) for job in jobs if (found := _network(job, stack)) is not None]
         teams = {threads_beside(runtime, n) for n in (1, asked.threads, host.default_threads())}
-        pace, paces = probe(), {team: [] for team in sorted(teams)}
+        look, paces = looking(sorted(teams))
         programs: list[Callable[[], float]] = [partial(wall_clock, one.run) for _, one in small]
         programs += [partial(_steady, network) for _, network in networks]
         taken: list[list[float]] = [[] for _ in programs]
-
-        def look() -> None:
-            for team, found in paces.items():
-                found.append(pace(team))
-
         for number in range(asked.rounds):
             _say(f"round {number + 1} of {asked.rounds}")
             for some, took in zip(taken, in_turn(programs, look), strict=True):

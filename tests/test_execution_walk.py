@@ -16,6 +16,7 @@ from costmodel.ir import TensorSpec, ops_of
 from costmodel.machine import x86
 from costmodel.machine.constants import constants_of
 from costmodel.machine.x86_traffic import levels_of
+from costmodel.serial import dumps, loads
 from costmodel.setting import setting
 from costmodel.table import cost
 
@@ -61,6 +62,7 @@ def walks(call, *shape: int) -> list[Walk | None]:
         # All operands in one order, whichever.
         (lambda x: x.permute(0, 2, 3, 1).relu(), (2, 3, 4, 5), None),
         (lambda x: x.permute(0, 2, 3, 1).norm(dim=-1), (2, 3, 4, 5), Walk(40, 120, 64, 3 * 64)),
+        (lambda x: x.permute(0, 2, 3, 1).sum(-1), (2, 3, 4, 5), None),
     ],
 )  # fmt: skip
 def test_loops_meet_operands_in_stretches_or_one_by_one(call, shape, walk) -> None:
@@ -73,6 +75,11 @@ def test_strides_are_kept_of_tensors_that_are_not_contiguous_alone() -> None:
     assert add.inputs[0].strides == (1, 6)
     assert add.out.strides == (1, 6)
     assert next(iter(ops_of(graph))).inputs[0].strides == ()
+
+
+def test_a_stored_trace_keeps_strides() -> None:
+    graph = trace(Calls(lambda x: x.T + 1), torch.empty(4, 6, device="meta"))
+    assert list(ops_of(loads(dumps(graph)))) == list(ops_of(graph))
 
 
 def test_without_strides_nothing_is_known_of_a_walk() -> None:
@@ -112,8 +119,8 @@ def test_inductor_writes_loops_of_its_own() -> None:
     assert kernels(mixed, 64, 64)[-1].transcendentals == 2 * 64 * 64
 
 
-def moved(walk: Walk | None) -> float:
-    """Seconds of arithmetic, and of traffic, of a copy on one thread of a server."""
+def moved(walk: Walk | None) -> tuple[float, float]:
+    """Cycles of arithmetic, and seconds of traffic, of a copy on one thread of a server."""
     chosen = setting("epyc-genoa", execution="eager", threads=1)
     free = {
         name: {"us": 0.0, "ns": 0.0}.get(c.unit, c.value)

@@ -138,22 +138,16 @@ def timed(
     """
     from costmodel.measure.allocator import keep_freed_memory
     from costmodel.measure.denormals import flushed
-    from costmodel.measure.pace import in_turn, probe
+    from costmodel.measure.pace import in_turn, looking
     from costmodel.measure.timing import wall_clock
 
     keep_freed_memory()
     end = time.monotonic() + seconds
     with flushed(), ExitStack() as stack:
-        pace = probe()
+        look, paces = looking(beside)
         ready = prepared(runtime, threads, end, stack, advance)
         calls: list[list[float]] = [[] for _ in ready]
-        paces: dict[int, list[float]] = {team: [] for team in beside}
         programs = [partial(wall_clock, one.run) for _, one in ready]
-
-        def look() -> None:
-            for team, found in paces.items():
-                found.append(pace(team))
-
         done = 0
         while ready and (done < ROUNDS or time.monotonic() < end):
             done += 1

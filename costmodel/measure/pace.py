@@ -57,6 +57,18 @@ def probe() -> Callable[[int], float]:
     return a_round
 
 
+def looking(teams: Sequence[int]) -> tuple[Call, dict[int, list[float]]]:
+    """A look at the pace on each number of threads, and what every look found, by threads."""
+    pace = probe()
+    found: dict[int, list[float]] = {team: [] for team in teams}
+
+    def look() -> None:
+        for team, rounds in found.items():
+            rounds.append(pace(team))
+
+    return look, found
+
+
 def in_turn(programs: Sequence[Callable[[], float]], look: Call) -> list[float]:
     """The seconds of each program, one after another; a look before every `BETWEEN` of them."""
     seconds = []
@@ -94,4 +106,13 @@ def _warm(run: Call) -> float:
     return wall_clock(run)
 
 
-__all__ = ["BETWEEN", "PROBES", "beside", "in_turn", "probe", "programs", "threads_beside"]
+__all__ = [
+    "BETWEEN",
+    "PROBES",
+    "beside",
+    "in_turn",
+    "looking",
+    "probe",
+    "programs",
+    "threads_beside",
+]

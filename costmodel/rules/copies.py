@@ -19,6 +19,8 @@ JOINS = frozenset({"aten.cat"})
 #: What puts a border around a tensor, and what gives it another format.
 PADS = frozenset({"aten.pad", "aten.constant_pad_nd"})
 CASTS = frozenset({"aten.to", "aten._to_copy"})
+#: What copies a tensor as a whole, in another order or format.
+_COPIES = frozenset(f"aten.{name}" for name in ("clone", "copy", "_reshape_copy")) | CASTS
 #: Views of the same elements in the same sequence, and views that drop an axis.
 RESHAPES = frozenset(
     f"aten.{name}"
@@ -41,6 +43,11 @@ def transposes(op: Op) -> bool:
     if op.target.partition(".")[2] not in ("transpose", "t") or not op.inputs:
         return False
     return op.inputs[0].shape[:-2] == op.out.shape[:-2]
+
+
+def copies(op: Op) -> bool:
+    """Whether ``op`` copies a tensor as a whole, into a new one or in place."""
+    return op.target.removesuffix("_") in _COPIES
 
 
 def permutation(op: Op) -> tuple[int, ...] | None:
