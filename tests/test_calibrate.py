@@ -16,6 +16,7 @@ import torch
 
 from costmodel.api import trace
 from costmodel.errors import CostModelError
+from costmodel.execution import kernels_of
 from costmodel.hardware import load_profile
 from costmodel.machine.constants import constants_of, values_of
 from costmodel.measure import calibrate, pace, runtimes
@@ -29,7 +30,7 @@ from costmodel.measure.calibrate import (
     rows_of,
     timed,
 )  # fmt: skip
-from costmodel.measure.microbench import Microbenchmark, microbenchmarks
+from costmodel.measure.microbench import Microbenchmark, microbenchmarks, traced
 from costmodel.roofline import times_of
 
 PROFILE = load_profile("epyc-genoa")
@@ -103,6 +104,13 @@ def test_weights_and_the_first_outputs_are_cold() -> None:
     assert alone < row.predicted() < 10 * alone
     assert times_of(row.work.kernels, row.setting).latency[-1] == 0.0
     assert rest.inside
+
+
+def test_chains_get_their_blocks_back() -> None:
+    benchmark = next(b for b in microbenchmarks() if b.kind == "normalisation")
+    assert any(k.scattered for k in kernels_of(traced(benchmark).rows, "eager", "fp32"))
+    (row,) = rows_of(PROFILE, "eager", [Timed(benchmark, 1, 1.0)])
+    assert not any(k.scattered for k in row.work.kernels)
 
 
 def test_timing_gives_positive_seconds_and_the_threads_used() -> None:

@@ -88,6 +88,38 @@ def test_pytorch_multiplies_small_convolutions_itself(
     assert found == pytest.approx(40e-6 if library else 5e-6)
 
 
+@pytest.mark.parametrize(
+    ("scattered", "over", "beyond"), [(True, 0, 0.8), (False, 0, 0.0), (True, 2**16, None)]
+)
+def test_scattered_writes_are_where_nothing_was_for_a_footprint(scattered, over, beyond) -> None:
+    """Beside 256 MB a loop over 64 kB: what it writes is fetched from main memory first and moved
+    back there, but for a fifth, which the second level holds. In an operand's place it is there."""
+    size, bandwidth = 2**16, 10e9
+    large = moved(2**28)
+    small = moved(reads=(Access(2, size),), writes=(Access(3, size),), scattered=scattered)
+    chosen = setting("epyc-genoa", execution="eager", threads=1)
+    rates = {**FREE, "core_gb_per_s": bandwidth / 1e9, "stream_efficiency": 1.0}
+    alone, beside = (
+        x86.timer([large, kernel], chosen)(rates).memory[-1]
+        for kernel in (replace(small, writes=()), replace(small, over=over))
+    )
+    clock = fastest_cores(chosen.profile.engines["cpu"], 1)[0].clock_ghz * 1e9
+    near = size / (rates["l2_bytes_per_cycle"] * clock)
+    written = 0.0 if beyond is None else beyond * 2 * size / bandwidth + (1 - beyond) * near
+    assert beside - alone == pytest.approx(written)
+
+
+@pytest.mark.parametrize(
+    ("execution", "scattered"),
+    [("eager", [False, True, True]), ("compiled", [False, False]), ("onnxruntime", [False])],
+)
+def test_loops_of_eager_pytorch_write_where_the_allocator_finds_room(execution, scattered) -> None:
+    """A convolution, a batch norm and a relu; others hand buffers on or plan their memory."""
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    table = cost(trace(model, torch.empty(1, 4, 8, 8)))
+    assert [k.scattered for k in kernels_of(table.rows, execution, "fp32")] == scattered
+
+
 def test_rows_of_a_norm_begin_one_by_one() -> None:
     more = latency(moved(rows=1000), row_ns=50.0) - latency(moved(rows=0), row_ns=50.0)
     assert 0 < more <= 50e-6 * (1 + 1e-9)

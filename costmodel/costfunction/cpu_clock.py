@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -29,11 +30,13 @@ _FAR = 2.0**50
 #: largest block.
 _HEAD = 8
 #: Columns of one kernel: seconds of arithmetic, of traffic at known distances; bytes a footprint
-#: away. Where distances are bounded follow the bytes that enter and those moved until then, and
-#: places for bytes and seconds a byte of what may be further away than the footprint; elsewhere two
-#: places for what enters: bytes, those moved until then, by how much they are stretched.
-_ROW = 17
-_ENTRY, _BEYOND, _STRETCHED = (3,), range(5, _ROW, 2), (3, 6)
+#: away, and those of them that main memory gets back.
+_OPEN = 4
+#: Where distances are bounded follow the bytes that enter and those moved until then, and places
+#: for bytes and seconds a byte of what may be further away than the footprint; elsewhere two places
+#: for what enters: bytes, those moved until then, by how much they are stretched.
+_ROW = 18
+_ENTRY, _BEYOND, _STRETCHED = (_OPEN,), range(_OPEN + 2, _ROW, 2), (_OPEN, _OPEN + 3)
 
 
 class CpuClock:
@@ -56,15 +59,11 @@ class CpuClock:
         alone = self._parts([], {})
         self.levels, self.hidden = alone.levels, alone.hidden
         self.bounded = alone.touched.bounded
-        corners = np.array(self.levels.corners)
-        costs = self.levels.seconds(corners)
-        self.nearest = float(costs[0])
-        #: Where the cost a byte rises with distance, and how steeply.
-        self.slopes = [
-            (low, high, (dear - cheap) / (high - low))
-            for (low, cheap), (high, dear) in pairwise(zip(corners, costs, strict=True))
-            if cheap != dear
-        ]
+        by_level = self.levels.by_level(np.array(self.levels.corners))
+        #: Seconds of a byte from wherever its distance finds it, and what main memory is of them.
+        self.anywhere, self.memory = (
+            _Rise.of(self.levels.corners, costs) for costs in (by_level.sum(axis=0), by_level[-1])
+        )
 
     def footprint(self, piece: Piece) -> tuple[float, float]:
         if not self.bounded:
@@ -112,13 +111,13 @@ class CpuClock:
             samples = xp.maximum(samples, piece[5])
             peak, largest = xp.maximum(peak, piece[6]), xp.maximum(largest, piece[7])
         run = weights + working
-        run_cost = self._cost(run, xp)
+        run_cost, run_back = self.anywhere.at(run, xp), self.memory.at(run, xp)
         far: Any = 0.0
         for piece in columns:
             for start in range(_HEAD, len(piece), _ROW):
                 row = piece[start : start + _ROW]
-                compute, memory = row[0], row[1] + row[2] * run_cost
-                memory = memory + self._entered(row[3:], far, run, run_cost, xp)
+                compute, memory = row[0], row[1] + row[2] * run_cost + row[3] * run_back
+                memory = memory + self._entered(row[_OPEN:], far, run, run_cost, xp)
                 total = total + compute + memory - self.hidden * xp.minimum(compute, memory)
             far = piece[3] + piece[4] * far
         grown = peak * is_cut(peak, largest)
@@ -149,11 +148,13 @@ class CpuClock:
         touched = parts.touched
         distance = touched.since * touched.stretch
         costs = self.levels.seconds(distance, touched.returned)
+        back = np.broadcast_to(touched.returned, touched.since.shape)
         least = self.levels.seconds(np.array([floor]))[0] if self.bounded else np.inf
         for i in map(int, np.flatnonzero(touched.nbytes)):
             row, size = rows[touched.kernel[i]], touched.nbytes[i]
             if np.isinf(touched.since[i]):
                 row[2] += size
+                row[3] += size * back[i]
             elif touched.since[i] >= _FAR:
                 self._enter(row, touched, i)
             elif distance[i] <= floor or costs[i] <= least:
@@ -178,18 +179,40 @@ class CpuClock:
         if self.bounded:
             size, until, *known = row
             if _used(size):
-                seconds = size * self._cost(xp.minimum(xp.maximum(far + until, size), run), xp)
+                distance = xp.minimum(xp.maximum(far + until, size), run)
+                seconds = size * self.anywhere.at(distance, xp)
             for size, cost in zip(known[::2], known[1::2], strict=True):
                 if _used(size):
                     seconds = seconds + size * xp.minimum(cost, run_cost)
             return seconds
         for size, until, stretch in (row[:3], row[3:6]):
             if _used(size):
-                seconds = seconds + size * self._cost((far + until) * stretch, xp)
+                seconds = seconds + size * self.anywhere.at((far + until) * stretch, xp)
         return seconds
 
-    def _cost(self, distance: Any, xp: Any) -> Any:
-        """Seconds a byte at a reuse distance: linear between the corners of the levels."""
+
+@dataclass(frozen=True)
+class _Rise:
+    """Seconds a byte at a reuse distance: ``nearest`` at 0, then linear between corners.
+
+    ``slopes``: where they rise from one corner to the next, and how steeply.
+    """
+
+    nearest: float
+    slopes: tuple[tuple[float, float, float], ...]
+
+    @classmethod
+    def of(cls, corners: Sequence[float], costs: Array) -> _Rise:
+        return cls(
+            float(costs[0]),
+            tuple(
+                (low, high, (dear - cheap) / (high - low))
+                for (low, cheap), (high, dear) in pairwise(zip(corners, costs, strict=True))
+                if cheap != dear
+            ),
+        )
+
+    def at(self, distance: Any, xp: Any) -> Any:
         cost: Any = self.nearest
         for low, high, slope in self.slopes:
             cost = cost + (xp.clip(distance, low, high) - low) * slope

@@ -41,6 +41,8 @@ class Kernel:
     ``pointers``: rows of input that an indirect convolution looks up, for one tile of channels.
     ``unfolded``: elements of windows that are copied next to each other for a product, one by one;
     what it takes to begin a row of them counts as further ones.
+    ``scattered``: what is written goes where the allocator finds room, seldom to the block that was
+    freed last.
     ``samples``: a runtime takes that many one after another; counts and extents are those of all.
     """
 
@@ -70,6 +72,7 @@ class Kernel:
     unfolded: int = 0
     samples: int = 1
     walk: Walk | None = None
+    scattered: bool = False
 
     @property
     def flops(self) -> int:

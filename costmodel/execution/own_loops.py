@@ -20,8 +20,11 @@ _ERROR_FUNCTION = 2
 
 
 def by_own_loops(row: Row, kernel: Kernel) -> Kernel:
-    """A kernel with what its op takes in those loops; what goes before an op has that already."""
-    op = row.op
+    """A kernel with what its op takes in those loops; what goes before an op has that already.
+
+    A product's results trickle out beside its arithmetic, wherever they go.
+    """
+    op, kernel = row.op, replace(kernel, scattered=kernel.unit != "matrix")
     if kernel.names != (op.name,):
         return kernel
     if is_exact_gelu(op):

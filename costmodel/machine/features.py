@@ -65,6 +65,7 @@ class Features:
     apart: Array
     line: Array
     sweep: Array
+    scattered: Mask
     kind: NDArray[np.str_]
     family: NDArray[np.str_]
     dtype: NDArray[np.str_]
@@ -180,6 +181,7 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         apart=column([k.walk.apart if k.walk else 0 for k in kernels]),
         line=column([k.walk.line if k.walk else 0 for k in kernels]),
         sweep=column([k.walk.sweep if k.walk else 0 for k in kernels]),
+        scattered=np.array([k.scattered for k in kernels], dtype=bool),
         kind=np.array([k.geometry.kind if k.geometry else k.unit for k in kernels], dtype=str),
         family=np.array([k.family for k in kernels], dtype=str),
         dtype=np.array([k.dtype for k in kernels], dtype=str),

@@ -16,6 +16,12 @@ from costmodel.machine.features import Features
 from costmodel.machine.times import Array
 from costmodel.machine.x86_choices import CONVOLUTIONS, PRODUCTS, Choices, Machine
 
+#: Share of what scattered kernels write that lands where nothing was for about a footprint. Of free
+#: blocks glibc takes the smallest that is large enough, joined with its free neighbours, not the
+#: one freed last. By the addresses of all tensors of 38 networks in eager PyTorch, more than three
+#: times its size had moved since the memory was last touched for 83 % of what is written at batch 1
+#: and for 76 % at batch 8; 0.9 of a footprint in the mean.
+_ELSEWHERE = 0.8
 #: Bytes of weights and of work: of one run, or for every kernel of several.
 Sizes: TypeAlias = tuple[Array, Array] | tuple[float, float]
 
@@ -52,10 +58,11 @@ def traffic(
     blocked = choices.library & ~choices.unfolded & ~choices.channels_last
     copied = np.where(blocked, constants["reorder_passes"], 0.0)
     # Copies in another order push operands out of the caches; what is written took the place of
-    # what was freed about two tensors ago.
+    # what was freed about two tensors ago, if that was free to take.
     packed, copies = packed_weights(run, machine, choices)
     written, relaid = run.written - run.in_place, packed * copies
     further, as_far = 1.0 + copied, np.ones(len(run))
+    elsewhere = written * run.scattered * _ELSEWHERE
     # What the groups of a product of PyTorch's own write is put together afterwards.
     joined = written * (choices.own & (run.groups > 1))
     # Images of one position are summed up one after another, each over all weights.
@@ -78,7 +85,8 @@ def traffic(
         (turned, 2 * moved, as_far, False),
         (lines, sweep, as_far, False),
         *((size, distance, further, False) for size, distance in run.near),
-        (written, 2 * run.written, as_far, True),
+        (written - elsewhere, 2 * run.written, as_far, True),
+        (elsewhere, np.full(len(run), np.inf), as_far, True),
         (joined, run.written, as_far, False),
         (joined, 2 * run.written, as_far, True),
         ((run.read - run.fresh + run.written) * copied, run.read + run.written, further, False),
