@@ -18,9 +18,9 @@ from costmodel.machine.x86_choices import CONVOLUTIONS, PRODUCTS, Choices, Machi
 
 #: Share of what scattered kernels write that lands where nothing was for about a footprint. Of free
 #: blocks glibc takes the smallest that is large enough, joined with its free neighbours, not the
-#: one freed last. By the addresses of all tensors of 38 networks in eager PyTorch
+#: one freed last. By the addresses of all tensors of 40 networks in eager PyTorch
 #: (``benchmarks/addresses.py``), more than three times its size had been touched since the memory
-#: was for 83 % of what is written at batch 1 and 76 % at batch 8; 0.9 of a footprint in the mean.
+#: was for 83 % of what is written at batch 1 and 82 % at batch 8; 1.0 of a footprint in the mean.
 _ELSEWHERE = 0.8
 #: Bytes of weights and of work: of one run, or for every kernel of several.
 Sizes: TypeAlias = tuple[Array, Array] | tuple[float, float]
