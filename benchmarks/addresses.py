@@ -4,9 +4,9 @@
 
 Every op of a warm run tells the addresses of its tensors. For each network: the share of what is
 written where more than `NEAR` times as much had been touched since the memory was, how much that is
-in the mean, over a footprint (weights and twice the largest result), and the
-heap over the largest result. `costmodel.machine.x86_traffic` takes its share of scattered writes
-from here. What libraries ask for themselves is not seen.
+in the mean, over a footprint (weights and twice the largest result), and the heap over the largest
+result. `costmodel.machine.x86_traffic` takes its share of scattered writes from here. Not seen is
+what libraries ask for themselves, nor ops in place, whose operand the op before has just written.
 """
 
 from __future__ import annotations
