@@ -4,10 +4,10 @@
 
 For each block named, over all rows of the files that belong to it: the value of every constant
 fitted on all devices, and for each device the value fitted on the others (``without``), which the
-data-sheet tier of ``costmodel validate`` uses for that device. With no other device, what was
-known without it stands in, and the fit begins there. A constant whose ``low`` equals its ``high``
-is left alone. Values are rounded to three digits. Devices weigh alike, and so do the files of a
-device.
+data-sheet tier of ``costmodel validate`` uses for that device. With no other device, what was known
+without it stands in, and the fit begins there. A constant whose ``low`` equals its ``high`` is left
+alone, and so is one that other devices fixed, or none. Values are rounded to three digits. Devices
+weigh alike, and so do the files of a device.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from costmodel.files import write_atomic
@@ -25,6 +26,7 @@ from costmodel.machine import constants as store
 from costmodel.validate.fit import fit_all, seconds_of, thin
 from costmodel.validate.predict_rows import Row, processes, rows_of, settings_of
 from costmodel.validate.runs import read
+from costmodel.validate.score import Array
 
 FILE = Path(store.__file__).with_name("constants.yaml")
 
@@ -43,9 +45,12 @@ def main() -> None:
         rows = load(arguments.files, block, arguments.jobs)
         if not rows:
             sys.exit(f"no row of these files belongs to {block}")
-        own = {name: dict(fields) for name, fields in document[block].items()}
-        update(own, fit_block(rows, block, arguments.rows))
-        document[block] = own
+        before_it = document[block]
+        own = {name: dict(fields) for name, fields in before_it.items()}
+        fixed = {name: fields["fixed_on"] for name, fields in own.items()}
+        update(own, fit_block(rows, block, arguments.rows, fixed))
+        # Blocks that are one object stay one.
+        document |= {name: own for name, found in document.items() if found is before_it}
     if not arguments.dry_run:
         write_atomic(FILE, dump(document))
 
@@ -58,18 +63,22 @@ def load(files: Sequence[str], block: str, jobs: int) -> list[Row]:
         return rows_of(pairs, pool, block)[0]
 
 
-def fit_block(rows: Sequence[Row], block: str, most: int) -> dict[str, dict[str, Any]]:
-    """Constant -> its new ``value``, ``fixed_on`` and ``without``."""
+def fit_block(
+    rows: Sequence[Row], block: str, most: int, fixed: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, Any]]:
+    """Constant -> its new ``value``, ``fixed_on`` and ``without``; ``fixed``: on which devices each
+    was, and those of others are not among what is found."""
     devices = sorted({row.setting.profile.name for row in rows})
     prior = before(block, devices)
-    fitted = fit(rows, prior, devices, most)
+    held = {name: prior[name] for name, known in fixed.items() if not {*known} & {*devices}}
+    fitted = fit(rows, prior, held, devices, most)
     print(f"{block}: all {len(rows)} rows, {', '.join(devices)}", error(rows, fitted), flush=True)
     without = {}
     for device in devices:
         others = [row for row in rows if row.setting.profile.name != device]
-        held = [row for row in rows if row.setting.profile.name == device]
-        without[device] = fit(others, prior, [d for d in devices if d != device], most)
-        print(f"  {device} held out:", error(held, without[device]), flush=True)
+        left_out = [row for row in rows if row.setting.profile.name == device]
+        without[device] = fit(others, prior, held, [d for d in devices if d != device], most)
+        print(f"  {device} held out:", error(left_out, without[device]), flush=True)
     return {
         name: {
             "value": rounded(value),
@@ -77,6 +86,7 @@ def fit_block(rows: Sequence[Row], block: str, most: int) -> dict[str, dict[str,
             "without": {device: rounded(found[name]) for device, found in without.items()},
         }
         for name, value in fitted.items()
+        if name not in held
     }
 
 
@@ -92,19 +102,27 @@ def before(block: str, devices: Sequence[str]) -> dict[str, float]:
 
 
 def fit(
-    rows: Sequence[Row], prior: Mapping[str, float], devices: Sequence[str], most: int
+    rows: Sequence[Row],
+    prior: Mapping[str, float],
+    held: Mapping[str, float],
+    devices: Sequence[str],
+    most: int,
 ) -> dict[str, float]:
-    """The constants fitted on rows, every device weighing alike."""
+    """The constants fitted on rows, every device weighing alike; those ``held`` stay."""
     if not rows:
         return dict(prior)
     each = max(1, most // len(devices))
-    chosen = [
-        row
-        for device in devices
-        for row in thin([r for r in rows if r.setting.profile.name == device], each)
-    ]
-    together = seconds_of(chosen) if len(devices) == 1 else None
-    return fit_all(chosen, prior, most=len(chosen), seconds=together)
+    parts = [thin([r for r in rows if r.setting.profile.name == name], each) for name in devices]
+    chosen = [row for part in parts for row in part]
+    timed = [seconds for part in parts if (seconds := seconds_of(part)) is not None]
+
+    def joint(constants: Mapping[str, float]) -> Array:
+        values = {**constants, **held}  # which the fit leaves alone, as nothing depends on them
+        if len(timed) == len(parts):
+            return np.concatenate([seconds(values) for seconds in timed])
+        return np.array([row.predicted(values) for row in chosen])
+
+    return {**fit_all(chosen, prior, most=len(chosen), seconds=joint), **held}
 
 
 def error(rows: Sequence[Row], constants: Mapping[str, float]) -> str:

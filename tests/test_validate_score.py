@@ -292,7 +292,11 @@ def test_a_refit_leaves_each_device_out_once() -> None:
     rows = convolutions(1.2)
     twins = [replace(r, setting=setting("l4", execution="eager", dtype="fp32")) for r in rows]
     slow = [replace(r, run=replace(r.run, latency_ms=1.3e3 * r.predicted())) for r in twins]
-    found = script("fit_constants").fit_block([*rows, *slow], rows[0].setting.block, 100)
+    fixed = {"stream_efficiency": ["t4"], "exposed": ["t4", "a100"], "simt_efficiency": ["v100"]}
+    block = rows[0].setting.block
+    found = script("fit_constants").fit_block([*rows, *slow], block, 100, fixed)
+    assert found.keys() >= {"stream_efficiency", "exposed"}
+    assert "simt_efficiency" not in found  # another device fixed it
     stream = found["stream_efficiency"]
     assert stream["fixed_on"] == ["l4", "t4"]
     assert set(stream["without"]) == {"l4", "t4"}
