@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import sys
 import warnings
 from dataclasses import dataclass, field
@@ -21,15 +22,26 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
+#: Vision transformers of timm, and the PyTorch of the years in which their layer norms were those
+#: of ``torch.nn``. Today's are timm's own, which autocast treats otherwise
+#: (`costmodel.rules.autocast`): networks with a norm before the first block and without one took
+#: the same time then, as only sums in float32 make them.
+_PLAIN, _PLAIN_UNDER = re.compile(r"timm:(vit|deit|flexivit)"), re.compile(r"torch 2\.[0-5]\b")
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What has to be traced. Only eager execution runs in the memory format that the model has."""
+    """What has to be traced. Only eager execution runs in the memory format that the model has.
+
+    ``plain_norms``: of a time when timm's vision transformers took the norms of ``torch.nn``.
+    """
 
     model: str
     shape: str
     batch: int
     channels_last: bool
     mode: Mode = "eval"
+    plain_norms: bool = False
 
     @property
     def input(self) -> str:
@@ -41,7 +53,8 @@ class Subject:
 def subject_of(run: Run) -> Subject:
     """What the run measured."""
     last = run.execution == "eager" and run.layout == "nhwc"
-    return Subject(run.model, run.input_shape, run.batch, last, run.mode)
+    plain = bool(_PLAIN.match(run.model) and _PLAIN_UNDER.match(run.software))
+    return Subject(run.model, run.input_shape, run.batch, last, run.mode, plain)
 
 
 @dataclass
@@ -58,6 +71,8 @@ class Tracer:
         setting = {"input": subject.input, "channels_last": subject.channels_last}
         if subject.mode != "eval":
             setting["mode"] = subject.mode
+        if subject.plain_norms:
+            setting["plain_norms"] = True
         return cost(cache.cached(subject.model, setting, lambda: self._trace(subject)))
 
     def _trace(self, subject: Subject) -> nx.DiGraph[int]:
@@ -76,7 +91,7 @@ class Tracer:
             if text is None:
                 continue
             try:
-                module = _build(text)
+                module = _build(text, subject.plain_norms)
                 graph = _trace(module, subject)
             except CostModelError as error:
                 first = first or error
@@ -87,10 +102,24 @@ class Tracer:
         raise first
 
 
-def _build(text: str) -> Any:
+def _build(text: str, plain_norms: bool) -> Any:
     from costmodel.targets import load
 
-    return load(text).module
+    module = load(text).module
+    if plain_norms:
+        _take_norms_of_torch(module)
+    return module
+
+
+def _take_norms_of_torch(module: Any) -> None:
+    """Let a vision transformer call layer norms as ``torch.nn`` does; other networks stay."""
+    import timm
+    from torch import nn
+
+    if isinstance(module, timm.models.VisionTransformer):
+        for part in module.modules():
+            if type(part) is timm.layers.LayerNorm:
+                part.__class__ = nn.LayerNorm
 
 
 def _trace(module: Any, subject: Subject) -> nx.DiGraph[int]:
