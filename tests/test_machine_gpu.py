@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -59,13 +61,13 @@ def test_a_view_of_tokens_is_channels_last_from_sixteen_channels(
     assert [k.serial for k in launched if k.family == "interpolation"] == [serial]
 
 
-def test_short_rows_of_a_layer_norm_wait_for_their_blocks() -> None:
+def test_rows_of_a_layer_norm_wait_for_their_blocks_and_for_each_element() -> None:
     rows = table_of(nn.LayerNorm(32), torch.randn(64, 3136, 32)).rows
     chosen = setting("rtx3090", dtype="fp16", execution="eager")
     launched = eager.kernels(rows, "fp16")
     assert launched[0].blocks == 64 * 3136
-    found = times_of(launched, chosen, {"row_us": 0.25, "dispatch_us": 0.0})
-    assert found.memory[0] == pytest.approx(64 * 3136 * 0.25e-6 / 82)
+    found = times_of(launched, chosen, {"row_us": 0.25, "element_ns": 0.5, "dispatch_us": 0.0})
+    assert found.memory[0] == pytest.approx(64 * 3136 * (0.25e-6 + 32 * 0.5e-9) / 82)
     assert [k.blocks for k in compiled.kernels(rows, "fp16")] == [0]
 
 
@@ -78,9 +80,116 @@ def test_what_a_group_norm_answers_is_copied_for_the_next_convolution() -> None:
         return float(times_of(eager.kernels(table_of(layer, x).rows, "fp16"), chosen).memory[0])
 
     activation = 8 * 64 * 256 * 256 * 2
-    copy = 2 * activation / 1008e9 / chosen.constants()["strided_efficiency"]
+    copy = 2 * activation / 1008e9 / chosen.constants()["turn_efficiency"]
     longer = memory(torch.contiguous_format) - memory(torch.channels_last)
     assert longer * chosen.constants()["stream_efficiency"] == pytest.approx(copy, rel=1e-2)
+
+
+def launched_by(model: nn.Module, x: torch.Tensor) -> list[Kernel]:
+    return eager.kernels(table_of(model, x).rows, "fp16")
+
+
+def test_a_group_norm_brings_maps_into_its_order_and_reads_them_twice() -> None:
+    norm = nn.GroupNorm(8, 64)
+    x = torch.randn(8, 64, 32, 32)
+    moments, main = launched_by(norm, x)
+    assert moments.names == ("group_norm.moments",)
+    assert (moments.reads, moments.writes, moments.ops) == (main.reads, (), 0)
+    (fused,) = compiled.kernels(table_of(norm, x).rows, "fp16")
+    assert fused.nbytes == main.nbytes
+    copy, *both = launched_by(norm, x.to(memory_format=torch.channels_last))
+    assert (copy.turned, copy.walk is not None) == (True, True)
+    assert [(k.strided, k.turned, k.nbytes) for k in both] == [
+        (False, False, moments.nbytes), (False, False, main.nbytes)
+    ]  # fmt: skip
+
+    def memory(order: torch.memory_format, **constants: float) -> float:
+        chosen = setting("rtx4090", dtype="fp16", execution="eager")
+        run = launched_by(norm, x.to(memory_format=order))
+        return float(times_of(run, chosen, constants).memory[0])
+
+    slow = memory(torch.channels_last, turn_efficiency=0.2)
+    assert slow == pytest.approx(2 * memory(torch.channels_last, turn_efficiency=0.4))
+    first = torch.contiguous_format
+    assert memory(first, turn_efficiency=0.2) == memory(first, turn_efficiency=0.4)
+
+
+def test_a_processor_finds_moments_and_norm_of_a_group_in_its_cache() -> None:
+    x = torch.randn(8, 64, 32, 32)
+    chosen = setting("i9-10940x", execution="eager")
+    latency = times_of(launched_by(nn.GroupNorm(8, 64), x), chosen).latency
+    assert latency[0] == 0 < latency[1]
+
+
+class Mixed(nn.Module):
+    """Tokens mixed by a linear layer, as they come or rows and columns exchanged."""
+
+    def __init__(self, exchanged: bool) -> None:
+        super().__init__()
+        self.exchanged, self.mix = exchanged, nn.Linear(32, 48)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mix(x.transpose(1, 2) if self.exchanged else x)
+
+
+def test_a_linear_layer_of_what_is_not_contiguous_adds_its_bias_in_a_second_pass() -> None:
+    whole = launched_by(Mixed(False), torch.randn(2, 64, 32))
+    assert [(k.unit, k.ops) for k in whole] == [("matrix", 2 * 64 * 48)]
+    product, bias = launched_by(Mixed(True), torch.randn(2, 32, 64))
+    assert (product.unit, product.ops, bias.ops) == ("matrix", 0, 2 * 64 * 48)
+    assert bias.reads == bias.writes == product.writes
+    assert product.macs == whole[0].macs
+    chosen = setting("i9-10940x", execution="eager")
+    assert times_of([product, bias], chosen).latency[1] > 0
+    (matrix,) = launched_by(nn.Linear(32, 48), torch.randn(32, 64).t())
+    assert matrix.ops == 64 * 48
+
+
+def test_a_depthwise_convolution_of_more_than_32_bits_number_fetches_for_each_product() -> None:
+    layer = nn.Conv2d(128, 128, 3, stride=2, padding=1, groups=128, bias=False)
+
+    def memory(batch: int, order: torch.memory_format, layout: str = "nhwc") -> float:
+        chosen = setting("rtx3090", dtype="fp16", execution="eager", layout=layout)
+        x = torch.empty(batch, 128, 128, 128, device="meta").to(memory_format=order)
+        run = launched_by(layer.to("meta").to(memory_format=order), x)
+        return float(times_of(run, chosen, {"vast_bytes": 12.0}).memory[0]) / batch
+
+    last = torch.channels_last
+    macs = 9 * 128 * 64 * 64
+    assert memory(1024, last) == pytest.approx(macs * 12.0 / 936.2e9, rel=1e-3)
+    assert memory(1024, last, "nchw") == memory(1024, last)
+    assert memory(1023, last) < memory(1024, last) / 5
+    assert memory(1024, torch.contiguous_format, "nchw") < memory(1024, last) / 5
+
+
+def test_inductor_orders_maps_itself_and_meets_vast_ones_as_well() -> None:
+    first, last = torch.contiguous_format, torch.channels_last
+    layer = nn.Conv2d(128, 128, 3, stride=2, padding=1, groups=128, bias=False).to("meta")
+    x = torch.empty(1024, 128, 128, 128, device="meta")
+    run = compiled.kernels(table_of(layer.to(memory_format=last), x).rows, "fp16")
+    assert [k.turned for k in run] == [False]
+    run = compiled.kernels(table_of(layer.to(memory_format=first), x).rows, "fp16")
+    assert [k.channels_last for k in run] == [False]
+    chosen = setting("rtx4090", execution="compiled", dtype="fp16")
+    found = {
+        layout: gpu.timer(run, replace(chosen, layout=layout))(chosen.constants()).memory[0]
+        for layout in ("nchw", "nhwc")
+    }
+    assert found["nhwc"] > 5 * found["nchw"]
+
+
+def test_grouped_channels_fill_whole_steps_of_a_kernel_with_channels_last() -> None:
+    def compute(width: int, order: torch.memory_format) -> float:
+        layer = nn.Conv2d(8 * width, 8 * width, 3, padding=1, groups=8, bias=False)
+        run = launched_by(
+            layer.to(memory_format=order), torch.randn(8, 8 * width, 32, 32).to(memory_format=order)
+        )
+        layout = "nhwc" if order is torch.channels_last else "nchw"
+        chosen = setting("rtx4090", dtype="fp16", execution="eager", layout=layout)
+        return float(times_of(run, chosen).compute[0])
+
+    assert compute(72, torch.channels_last) == pytest.approx(compute(96, torch.channels_last))
+    assert compute(72, torch.contiguous_format) < 0.8 * compute(96, torch.contiguous_format)
 
 
 def test_grouped_widths_that_are_no_power_of_two_fill_a_wide_tile() -> None:

@@ -1,9 +1,10 @@
 """Eager PyTorch: every op that does work is a kernel of its own; views are free.
 
 Composite ops launch what PyTorch's own kernels launch: a dense convolution adds its bias in a
-second pass (cuDNN's forward takes none), a layer norm first copies an input that is not
-contiguous, and autocast converts tensors in kernels of their own. Fused attention writes its heads
-interleaved, (batch, length, heads, width) in memory, so gathering them afterwards is a view.
+second pass (cuDNN's forward takes none), as does a linear layer of what is not contiguous, a norm
+first copies such an input, a group norm reads it twice, and autocast converts tensors in kernels of
+their own. Fused attention writes its heads interleaved, (batch, length, heads, width) in memory, so
+gathering them afterwards is a view.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from costmodel.hardware.catalog import core
 from costmodel.hardware.schema import CpuEngine, Profile
 from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
-from costmodel.rules.geometry import Geometry, geometry_of
+from costmodel.rules.geometry import Geometry, geometry_of, multiplies_first
 from costmodel.rules.loops import (
     function_of,
     maps_in_turn,
+    measures_first,
     rows_in_blocks,
     scalars,
     surprises,
@@ -101,11 +103,14 @@ def _launches(index: int, row: Row, formats: Formats) -> Iterator[Kernel]:
     op, cost = row.op, row.cost
     if cost is not None and not (cost.macs or cost.ops or cost.bytes):
         return
+    main = kernel_of(index, row, formats)
     if row.family in ("normalization", "softmax") and op.inputs and _scattered(op.inputs[0]):
         yield _copy_of(op, op.inputs[0], formats.inputs[index])
+        main = replace(main, strided=False)
     for spec in _interleaved_factors(row):
         yield _copy_of(op, spec, formats.inputs[index])
-    main = kernel_of(index, row, formats)
+    if measures_first(op):
+        yield _moments_of(main)
     if row.family == "attention" and main.geometry is not None and op.inputs[0].ndim != _FUSED_RANK:
         yield from _step_by_step(main, main.geometry)
         return
@@ -178,6 +183,7 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         blocks=rows_in_blocks(op),
         surprises=surprises(op, ops),
         channels_last=bool(macs) and _channels_last(op.inputs[0]),
+        turned=bool(macs) and op.inputs[0].contiguous and _channels_last(op.out),
     )
 
 
@@ -256,13 +262,26 @@ def _copy_of(op: Op, spec: TensorSpec, stored: dict[int, str]) -> Kernel:
     return Kernel(
         (f"{op.name}.contiguous",), op.module, "movement", "move", dtype, 0, 0, (access,),
         (access,), strided=True, walk=walk_of((spec,), dense(spec)),
+        turned=_channels_last(spec),
     )  # fmt: skip
 
 
+def _moments_of(norm: Kernel) -> Kernel:
+    """The kernel that finds means and deviations, for another one to read everything again.
+
+    On a CPU a thread does both for one group after another, which its cache holds.
+    """
+    (name,) = norm.names
+    return replace(
+        norm, names=(f"{name}.moments",), ops=0, writes=(), rows=0, transcendentals=0, inside=True
+    )
+
+
 def _separate_bias(op: Op, main: Kernel) -> Kernel | None:
-    """cuDNN's convolution takes no bias: PyTorch adds it in place, reading and writing again."""
+    """A bias that PyTorch adds in place, reading and writing again: cuDNN's convolution takes none,
+    a product none beside a tensor that is not contiguous."""
     geometry = main.geometry
-    if geometry is None or geometry.kind != "conv":
+    if geometry is None or not (geometry.kind == "conv" or multiplies_first(op)):
         return None
     bias = op.args[2] if len(op.args) > 2 else op.kwargs.get("bias")
     if not isinstance(bias, TensorSpec):
@@ -270,5 +289,5 @@ def _separate_bias(op: Op, main: Kernel) -> Kernel | None:
     out = main.writes[0]
     return Kernel(
         (f"{op.name}.bias",), op.module, "elementwise", "vector", main.dtype, 0,
-        int(op.out.numel), (out,), (out,), inside=True,
+        int(op.out.numel), (out,), (out,), inside=geometry.kind == "conv",
     )  # fmt: skip

@@ -37,7 +37,8 @@ class Kernel:
     ``inside``: cuDNN makes a pass of its own, CPU libraries do it inside the kernel before.
     ``serial`` are steps that every thread of a GPU takes in turn, each a wait for memory;
     ``blocks`` rows that it gives a block of threads each. ``channels_last``: a convolution's input
-    has its channels innermost. ``remapped``: elements whose places are computed one by one.
+    has its channels innermost. ``turned``: a map is copied from that order to channels first, or
+    back. ``remapped``: elements whose places are computed one by one.
     ``pointers``: rows of input that an indirect convolution looks up, for one tile of channels.
     ``unfolded``: elements of windows that are copied next to each other for a product, one by one;
     what it takes to begin a row of them counts as further ones.
@@ -67,6 +68,7 @@ class Kernel:
     serial: int = 0
     blocks: int = 0
     channels_last: bool = False
+    turned: bool = False
     remapped: int = 0
     pointers: int = 0
     unfolded: int = 0

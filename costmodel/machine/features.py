@@ -58,6 +58,7 @@ class Features:
     strided: Mask
     inside: Mask
     channels_last: Mask
+    turned: Mask
     remapped: Array
     pointers: Array
     unfolded: Array
@@ -174,6 +175,7 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         strided=np.array([k.strided for k in kernels], dtype=bool),
         inside=np.array([k.inside for k in kernels], dtype=bool),
         channels_last=np.array([k.channels_last for k in kernels], dtype=bool),
+        turned=np.array([k.turned for k in kernels], dtype=bool),
         remapped=column([k.remapped for k in kernels]),
         pointers=column([k.pointers for k in kernels]),
         unfolded=column([k.unfolded for k in kernels]),

@@ -8,7 +8,7 @@ width, access across memory lines, launch time, and a host that can't issue fast
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +34,8 @@ _TRAFFIC = {
 
 
 _PRODUCTS = ("gemm", "conv", "depthwise", "attention", "recurrent")
+#: Elements that 32 bits number.
+_NUMBERED = 2**31
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,18 @@ class Board:
 
 def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     """The time of every kernel of a run, once constants are known."""
-    run, board = features_of(kernels), board_of(chosen)
+    run, board = _ordered(features_of(kernels), chosen.layout), board_of(chosen)
     return lambda constants: evaluate(run, board, chosen.layout, constants)
+
+
+def _ordered(run: Features, layout: str) -> Features:
+    """The kernels of a run in a layout, which an execution may choose after the network was traced:
+    with channels last all convolutions have them so, with channels first those that were traced so.
+    """
+    if layout == "nchw":
+        return run
+    convolutions = np.isin(run.kind, ("conv", "depthwise"))
+    return replace(run, channels_last=run.channels_last | convolutions)
 
 
 def board_of(chosen: Setting) -> Board:
@@ -106,7 +118,7 @@ def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
     for layout in dict.fromkeys(layouts):
         places = [i for i, found in enumerate(layouts) if found == layout]
         each = [features_of(runs[i][0]) for i in places]
-        whole = joined(each)
+        whole = _ordered(joined(each), layout)
         ends = np.cumsum([len(run) for run in each])
         first, place = distinct(whole)
         parts.append((layout, places, whole.dispatches, ends, taken(whole, first), place))
@@ -209,6 +221,7 @@ def memory_seconds(
     share = np.full(len(run), constants["stream_efficiency"])
     product = np.isin(run.kind, _PRODUCTS)
     share[run.strided & ~product] *= constants["strided_efficiency"]
+    share[run.turned & ~product] = constants["stream_efficiency"] * constants["turn_efficiency"]
     for family, name in _TRAFFIC.items():
         share[run.family == family] *= constants[name]
     if layout == "nchw":
@@ -220,8 +233,13 @@ def memory_seconds(
     # A thread for each place of a map, and the maps one after another: too few to hide a wait.
     seconds = np.maximum(seconds, run.serial * constants["serial_us"] * 1e-6)
     # A multiprocessor holds few blocks, and a block waits for its row twice, however short it is.
-    waits = run.blocks * constants["row_us"] * 1e-6 / board.multiprocessors
-    seconds = np.maximum(seconds, waits)
+    waits = run.blocks * constants["row_us"] * 1e-6
+    waits += np.where(run.blocks > 0, run.elements, 0.0) * constants["element_ns"] * 1e-9
+    seconds = np.maximum(seconds, waits / board.multiprocessors)
+    # cuDNN has no good kernel for what 32 bits cannot number.
+    vast = (run.kind == "depthwise") & run.channels_last & (run.elements >= _NUMBERED)
+    fetched = np.where(vast, run.macs, 0.0) * constants["vast_bytes"]
+    seconds = np.maximum(seconds, fetched / board.bandwidth)
     level = tuple(np.where(near > far, "l2", "dram").tolist())
     return seconds, level
 
@@ -240,7 +258,8 @@ def turned_seconds(
         moved = 2 * (run.read + run.written) * constants["transposed_share"]
     else:
         turned = run.strided & np.isin(run.kind, ("conv", "depthwise"))
-        moved = 2 * run.read / constants["strided_efficiency"]
+        slow, fast = constants["turn_efficiency"], constants["strided_efficiency"]
+        moved = 2 * run.read / np.where(run.turned, slow, fast)
     rate = board.bandwidth * constants["stream_efficiency"]
     found: Array = np.where(turned, moved, 0.0) / rate
     return found

@@ -40,11 +40,12 @@ def tiled_seconds(
     """Seconds of the products in ``rows``, k padded to lanes channel by channel."""
     taps = np.where(run.kind[rows] == "conv", run.taps[rows], 1.0)
     narrow = np.isin(run.dtype[rows], ("fp16", "bf16", "int8", "tf32"))
-    lanes = np.where(narrow, MATRIX_LANES, 1)
-    depth = np.ceil(run.k[rows] / taps / lanes) * lanes * taps
-    rate = rate * _alignment(run.n[rows], run.k[rows] / taps, constants)
     grouped = (run.kind[rows] == "conv") & (run.groups[rows] > 1) & narrow
     padded = grouped & ~_power_of_two(run.n[rows])
+    lanes = np.where(narrow, MATRIX_LANES, 1)
+    lanes[padded & run.channels_last[rows]] = K_STEP
+    depth = np.ceil(run.k[rows] / taps / lanes) * lanes * taps
+    rate = rate * _alignment(run.n[rows], run.k[rows] / taps, constants)
     seconds = product_seconds(
         run.m[rows], run.n[rows], depth, run.groups[rows], multiprocessors, rate, constants, padded
     )

@@ -120,6 +120,22 @@ def _linear(op: Op) -> Geometry:
     return Geometry("gemm", 1, op.args[0].numel // k, n, k)
 
 
+#: Dimensions of a matrix.
+_MATRIX = 2
+
+
+def multiplies_first(op: Op) -> bool:
+    """Whether ``op`` is a linear layer that PyTorch computes as a product, then adds the bias to.
+
+    The product takes the bias of a matrix and of what is contiguous (``linear`` in
+    aten/src/ATen/native/Linear.cpp), not of tokens and channels exchanged.
+    """
+    if op.target != "aten.linear":
+        return False
+    x = op.inputs[0]
+    return x.ndim > _MATRIX and not x.contiguous
+
+
 @_reader("aten.mm", "aten.bmm", "aten.matmul", "aten.mv")
 def _product(op: Op) -> Geometry:
     return _of_product(op.args[0], op.args[1], op.out)

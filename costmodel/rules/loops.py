@@ -123,6 +123,18 @@ def maps_in_turn(op: Op) -> int:
     return int(x.shape[0]) * int(x.shape[1])
 
 
+_MEASURED_FIRST = {"group_norm", "native_group_norm"}
+
+
+def measures_first(op: Op) -> bool:
+    """Whether PyTorch's CUDA kernels read all of ``op``'s input for its moments, then once more.
+
+    Source: ``GroupNormKernelImplInternal`` in aten/src/ATen/native/cuda/group_norm_kernel.cu.
+    Layer norms find both in one block's reach, batch norms have theirs from training.
+    """
+    return op.target.partition(".")[2] in _MEASURED_FIRST
+
+
 _BLOCK_PER_ROW = {"layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm"}
 
 
