@@ -34,7 +34,7 @@ _TRAFFIC = {
 
 
 _PRODUCTS = ("gemm", "conv", "depthwise", "attention", "recurrent")
-#: Elements that 32 bits number.
+#: Elements that signed numbers of 32 bits no longer tell apart.
 _NUMBERED = 2**31
 
 
@@ -236,7 +236,7 @@ def memory_seconds(
     waits = run.blocks * constants["row_us"] * 1e-6
     waits += np.where(run.blocks > 0, run.elements, 0.0) * constants["element_ns"] * 1e-9
     seconds = np.maximum(seconds, waits / board.multiprocessors)
-    # cuDNN has no good kernel for what 32 bits cannot number.
+    # cuDNN has no good kernel for more elements than 32 bits number.
     vast = (run.kind == "depthwise") & run.channels_last & (run.elements >= _NUMBERED)
     fetched = np.where(vast, run.macs, 0.0) * constants["vast_bytes"]
     seconds = np.maximum(seconds, fetched / board.bandwidth)
