@@ -23,7 +23,7 @@ import yaml
 
 from costmodel.files import write_atomic
 from costmodel.machine import constants as store
-from costmodel.validate.fit import fit_all, seconds_of, thin
+from costmodel.validate.fit import fit_all, one_by_one, seconds_of, thin
 from costmodel.validate.predict_rows import Row, processes, rows_of, settings_of
 from costmodel.validate.runs import read
 from costmodel.validate.score import Array
@@ -114,13 +114,11 @@ def fit(
     each = max(1, most // len(devices))
     parts = [thin([r for r in rows if r.setting.profile.name == name], each) for name in devices]
     chosen = [row for part in parts for row in part]
-    timed = [seconds for part in parts if (seconds := seconds_of(part)) is not None]
+    timed = [seconds_of(part) or one_by_one(part) for part in parts]
 
     def joint(constants: Mapping[str, float]) -> Array:
         values = {**constants, **held}  # which the fit leaves alone, as nothing depends on them
-        if len(timed) == len(parts):
-            return np.concatenate([seconds(values) for seconds in timed])
-        return np.array([row.predicted(values) for row in chosen])
+        return np.concatenate([seconds(values) for seconds in timed])
 
     return {**fit_all(chosen, prior, most=len(chosen), seconds=joint), **held}
 

@@ -16,6 +16,7 @@ from costmodel.cli import cli
 from costmodel.errors import CostModelError
 from costmodel.ir import ops_of
 from costmodel.rules.autocast import policy_of
+from costmodel.validate.predict_rows import rows_of, settings_of
 from costmodel.validate.runs import COLUMNS, Run
 from costmodel.validate.tracing import Subject, Tracer, _resized, activations_of, subject_of
 
@@ -286,14 +287,22 @@ def test_a_vision_transformer_runs_at_another_size() -> None:
 def test_vision_transformers_have_the_norms_of_their_day() -> None:
     pytest.importorskip("timm")
 
+    tracer = Tracer()  # which keeps the model that it built last
+
     def norms(model: str, software: str) -> set[str]:
         run = Run(
             "rtx4090", software, "eager", "amp-fp16", "nchw", None, model, "3x224x224", 1, 1.0
         )
-        rows = Tracer().table(subject_of(run)).rows
+        rows = tracer.table(subject_of(run)).rows
         return {policy_of(row.op) for row in rows if row.op.target == "aten.layer_norm"}
 
     plain, own = "timm:vit_tiny_patch16_224(depth=1)", "timm:eva02_tiny_patch14_224(depth=1)"
     assert norms(plain, "torch 2.4") == {"float32"}
     assert norms(plain, "torch 2.13.0") == {"lower"}
     assert norms(own, "torch 2.4") == {"lower"}
+    runs = [
+        Run("rtx4090", software, "eager", "amp-fp16", "nchw", None, plain, "3x224x224", 1, 1.0)
+        for software in ("torch 2.4", "torch 2.13.0")
+    ]
+    rows, _ = rows_of(settings_of(runs)[0])
+    assert rows[0].work.kernels != rows[1].work.kernels

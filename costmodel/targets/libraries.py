@@ -149,3 +149,12 @@ def _pair(size: Any) -> tuple[int, int]:
         return size, size
     sizes = tuple(int(value) for value in size)
     return (sizes[0], sizes[-1])
+
+
+def take_norms_of_torch(module: Any) -> None:
+    """Let a vision transformer call layer norms as ``torch.nn`` does; other networks stay."""
+    timm = imported("timm")
+    if isinstance(module, timm.models.VisionTransformer):
+        for part in module.modules():
+            if type(part) is timm.layers.LayerNorm:
+                part.__class__ = nn.LayerNorm

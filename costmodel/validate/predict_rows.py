@@ -98,14 +98,15 @@ class Row:
 
 
 #: Runs with equal keys launch the same kernels.
-Key: TypeAlias = tuple[str, str, int, str, str, str, str, int]
+Key: TypeAlias = tuple[str, str, int, str, str, str, str, str, int]
 #: A run, and the lanes of the cores that it runs on (`Setting.lanes`).
 Launch: TypeAlias = tuple[Run, int]
 
 
 def _key(run: Run, lanes: int = 0) -> Key:
     return (
-        run.model, run.input_shape, run.batch, run.layout, run.execution, run.dtype, run.mode, lanes
+        run.model, run.input_shape, run.batch, run.layout, run.execution, run.software, run.dtype,
+        run.mode, lanes,
     )  # fmt: skip
 
 
@@ -121,7 +122,7 @@ def settings_of(
     skipped: list[Skipped] = []
     seen: dict[tuple[object, ...], int] = {}
     for run in runs:
-        asked = (*_key(run), run.device, run.software, run.threads)
+        asked = (*_key(run), run.device, run.threads)
         seen[asked] = seen.get(asked, -1) + 1
         try:
             found.append((run, _on_cores(_setting(run, hw), seen[asked])))

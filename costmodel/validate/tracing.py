@@ -61,7 +61,7 @@ def subject_of(run: Run) -> Subject:
 class Tracer:
     """Traces subjects, and keeps the last model built: rows of one model come together."""
 
-    _built: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _built: dict[tuple[str, str, bool], Any] = field(default_factory=dict)
 
     def table(self, subject: Subject) -> CostTable:
         """The cost table of a subject, its trace read from the cache if it is there.
@@ -82,7 +82,7 @@ class Tracer:
             return self._run(subject)
 
     def _run(self, subject: Subject) -> nx.DiGraph[int]:
-        key = (subject.model, subject.shape)
+        key = (subject.model, subject.shape, subject.plain_norms)
         if key in self._built:
             return _trace(self._built[key], subject)
         self._built.clear()
@@ -104,22 +104,12 @@ class Tracer:
 
 def _build(text: str, plain_norms: bool) -> Any:
     from costmodel.targets import load
+    from costmodel.targets.libraries import take_norms_of_torch
 
     module = load(text).module
     if plain_norms:
-        _take_norms_of_torch(module)
+        take_norms_of_torch(module)
     return module
-
-
-def _take_norms_of_torch(module: Any) -> None:
-    """Let a vision transformer call layer norms as ``torch.nn`` does; other networks stay."""
-    import timm
-    from torch import nn
-
-    if isinstance(module, timm.models.VisionTransformer):
-        for part in module.modules():
-            if type(part) is timm.layers.LayerNorm:
-                part.__class__ = nn.LayerNorm
 
 
 def _trace(module: Any, subject: Subject) -> nx.DiGraph[int]:
