@@ -30,9 +30,9 @@ LIBRARIES = ("torch", "torchvision", "timm", "transformers")
 #: Own modules that say what a trace holds. Cost rules do: which composite ops stay whole, and which
 #: of two branches has more work.
 SOURCES = (
-    "control_flow.py", "dataflow.py", "dispatch.py", "expressions.py", "identity.py", "inputs.py",
-    "ir.py", "modules.py", "origins.py", "preserve.py", "recorder.py", "serial.py", "shapes.py",
-    "targets", "tracer.py", "weights.py", "rules/registry.py",
+    "control_flow.py", "conversions.py", "dataflow.py", "dispatch.py", "expressions.py",
+    "identity.py", "inputs.py", "ir.py", "modules.py", "origins.py", "preserve.py", "recorder.py",
+    "serial.py", "shapes.py", "targets", "tracer.py", "weights.py", "rules/registry.py",
     *(f"rules/{family}.py" for family in rules.FAMILIES),
 )  # fmt: skip
 

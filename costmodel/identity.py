@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -82,6 +83,12 @@ class Identities:
         if key not in self._seen:
             self._seen[key] = weakref.ref(tensor, lambda _: self._drop(key))
         return spec
+
+    def recast(self, tensor: torch.Tensor) -> None:
+        """The model converts ``tensor`` to the format of its activations, if it is a weight."""
+        spec = self.spec(tensor)
+        if spec.kind in ("parameter", "buffer"):
+            self._specs[id(tensor)] = replace(spec, recast=True)
 
     def close(self) -> None:
         """The trace is done: what dies from now on is none of its business."""

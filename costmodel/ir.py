@@ -51,6 +51,8 @@ class TensorSpec:
     compulsory traffic counts them once. ``storage`` identifies the memory: views share it.
     ``expanded`` lists the dimensions of stride 0, whose elements are stored only once.
     ``channels_last`` says that a 4-D or 5-D tensor is dense with its channels innermost (NHWC).
+    ``recast``: a weight that the model converts to the format of its activations before it uses it,
+    which is nothing to do where formats are the same.
     ``strides`` are elements from one index to the next of each dimension, of tensors that are not
     ``contiguous``; of those that are, and where sizes are symbols, there are none.
     """
@@ -64,6 +66,7 @@ class TensorSpec:
     contiguous: bool = True
     channels_last: bool = False
     strides: tuple[int, ...] = ()
+    recast: bool = False
 
     @property
     def ndim(self) -> int:

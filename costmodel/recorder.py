@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 
 from costmodel import rules
 from costmodel.control_flow import larger_branch
+from costmodel.conversions import noticing
 from costmodel.dataflow import Dataflow
 from costmodel.dispatch import Plan, decomposed, plan_of
 from costmodel.identity import Identities, dim_of, dtype_name
@@ -97,6 +98,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             with ExitStack() as stack:
                 stack.enter_context(self.modules.following())
+                stack.enter_context(noticing(self.known.recast))
                 stack.enter_context(self)
                 yield
         finally:

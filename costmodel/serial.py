@@ -15,7 +15,7 @@ from costmodel.ir import Op, TensorSpec, TraceInfo, Weight, graph_of, info_of, o
 if TYPE_CHECKING:
     import networkx as nx
 
-FORMAT = 3
+FORMAT = 4
 
 
 def dumps(graph: nx.DiGraph[int]) -> str:
@@ -68,6 +68,7 @@ def dumps(graph: nx.DiGraph[int]) -> str:
                 s.contiguous,
                 s.channels_last,
                 s.strides,
+                s.recast,
             ]
             for s in specs
         ],
@@ -89,8 +90,8 @@ def loads(text: str) -> nx.DiGraph[int]:
 def _graph(document: dict[str, Any]) -> nx.DiGraph[int]:
     specs = [
         TensorSpec(tuple(shape), dtype, value, storage, kind, tuple(expanded), contiguous, last,
-                   tuple(strides))
-        for shape, dtype, value, storage, kind, expanded, contiguous, last, strides
+                   tuple(strides), recast)
+        for shape, dtype, value, storage, kind, expanded, contiguous, last, strides, recast
         in document["specs"]
     ]  # fmt: skip
 

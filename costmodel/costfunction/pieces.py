@@ -147,7 +147,7 @@ def _shape_of(rows: Sequence[Row]) -> Hashable:
             number = numbers.setdefault(value.storage, len(numbers))
             return (number, value.shape, ITEMSIZE[value.dtype], value.dtype, value.kind,
                     value.expanded, value.contiguous, value.channels_last,
-                    value.strides)  # fmt: skip
+                    value.strides, value.recast)  # fmt: skip
         if isinstance(value, (tuple, list)):
             return tuple(plain(item) for item in value)
         return value if isinstance(value, Hashable) else repr(value)

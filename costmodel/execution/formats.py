@@ -71,6 +71,7 @@ def _autocast(ops: Sequence[Op], low: str) -> Formats:
         floats = [s for s in op.inputs if s.dtype == "float32" and s.ndim > 0]
         policy = policy_of(op)
         now = [held.get(s.storage, "fp32") for s in floats]
+        met = [have for s, have in zip(floats, now, strict=True) if not s.recast]
         if policy == "lower":
             wanted = low
         elif policy == "float32":
@@ -78,16 +79,17 @@ def _autocast(ops: Sequence[Op], low: str) -> Formats:
         elif policy == "input":
             wanted = now[0] if now else "fp32"
         else:
-            wanted = "fp32" if "fp32" in now or not now else low
+            wanted = "fp32" if "fp32" in met or not now else low
         stored = {}
         for spec, have in zip(floats, now, strict=True):
-            convert = have != wanted and (policy in ("lower", "float32"))
-            if convert and spec.kind == "parameter":
+            convert = have != wanted and (policy in ("lower", "float32") or spec.recast)
+            if convert and spec.kind == "parameter" and not spec.recast:
                 convert = spec.storage not in cached
                 cached.add(spec.storage)
             if convert:
                 casts.append(Cast(index, spec, have, wanted))
-            stored[spec.storage] = wanted if policy in ("lower", "float32") else have
+            converted = policy in ("lower", "float32") or spec.recast
+            stored[spec.storage] = wanted if converted else have
         for spec in op.outputs:
             if spec.storage not in held or not any(s.storage == spec.storage for s in floats):
                 held[spec.storage] = wanted
