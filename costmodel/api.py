@@ -61,12 +61,15 @@ def analyze(
     options: dict[str, Any] = {
         "dtype": dtype, "execution": execution, "layout": layout, "threads": threads,
     }  # fmt: skip
+    last = False
     if hw is not None:
+        from costmodel.execution import keeps_memory_format
         from costmodel.setting import setting
 
-        setting(hw, **options)  # an unknown device is said at once
+        chosen = setting(hw, **options)  # an unknown device is said at once
+        last = chosen.layout == "nhwc" and keeps_memory_format(chosen.execution)
     subject = prepare(model, inputs, kwargs, batch)
-    graph = _trace(subject, mode)
+    graph = _trace(subject, mode, last)
     table = cost(graph)
     prediction = None
     if hw is not None:
@@ -131,13 +134,14 @@ def _given(inputs: Any, kwargs: Mapping[str, Any] | None) -> Inputs | None:
     return Inputs(positional.args, {**(positional.kwargs or {}), **named})
 
 
-def _trace(subject: Subject, mode: Mode) -> nx.DiGraph[int]:
+def _trace(subject: Subject, mode: Mode, channels_last: bool = False) -> nx.DiGraph[int]:
     from costmodel import tracer
 
     assume_plain_sequences()
     if mode not in ("eval", "train"):
         raise CostModelError(f"no mode {mode!r}; choose eval or train")
-    graph = tracer.trace(subject.module, subject.inputs.args, subject.inputs.kwargs, mode=mode)
+    args, kwargs = subject.inputs.args, subject.inputs.kwargs
+    graph = tracer.trace(subject.module, args, kwargs, mode=mode, channels_last=channels_last)
     _check_dtypes(graph)
     return graph
 

@@ -123,6 +123,21 @@ def with_data(model: nn.Module) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def with_channels_last(model: nn.Module) -> Iterator[None]:
+    """Weights of four dimensions in that order, as ``Module.to(memory_format=…)`` leaves them."""
+
+    def ordered(tensor: torch.Tensor) -> torch.Tensor:
+        data = tensor.detach().to(memory_format=torch.channels_last)
+        is_parameter = isinstance(tensor, nn.Parameter)
+        return nn.Parameter(data, tensor.requires_grad) if is_parameter else data
+
+    slots = _slots(model, ("_parameters", "_buffers"))
+    plain = [slot for slot in slots if type(slot[2]) in (torch.Tensor, nn.Parameter)]
+    with _replaced([slot for slot in plain if slot[2].ndim == 4], ordered):
+        yield
+
+
 def missing_bytes(model: nn.Module) -> int:
     """Bytes of the weights that have no data."""
     weights = (*model.parameters(), *model.buffers())

@@ -37,14 +37,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """One trace: what ran, on which tensors, for which module, from which line.
 
     ``device`` names the way of tracing: ``meta`` (no data), ``cpu`` (for real), or ``symbolic``
-    (fake tensors whose sizes are symbols).
+    (fake tensors whose sizes are symbols). ``channels_last``: inputs of four dimensions come so.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, model: nn.Module, device: str) -> None:
+    def __init__(self, model: nn.Module, device: str, channels_last: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.device = device
+        self._channels_last = channels_last
         self.notes: list[str] = []
         self.modules = ModulePath(model)
         self.flow = Dataflow()
@@ -71,6 +72,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 tensor = torch.zeros(leaf.shape, dtype=leaf.dtype)
             else:
                 tensor = leaf.detach()
+            if self._channels_last and tensor.ndim == 4:
+                tensor = tensor.contiguous(memory_format=torch.channels_last)
             self.known.kinds[self.known.storage_of(tensor)] = "input"
             leaves.append(tensor)
             return tensor

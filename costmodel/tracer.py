@@ -8,7 +8,7 @@ way was taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -23,6 +23,7 @@ from costmodel.preserve import (
     physical_memory,
     preserved,
     twin_parameters,
+    with_channels_last,
     with_data,
 )
 from costmodel.recorder import Recorder
@@ -41,13 +42,14 @@ def trace(
     *,
     mode: Mode = "eval",
     optimizer: Optimizer | None = None,
+    channels_last: bool = False,
 ) -> nx.DiGraph[int]:
     """Trace ``model(*inputs, **kwargs)`` into a graph of ops.
 
     ``inputs`` and ``kwargs`` may nest tensors in tuples, lists and dicts; tensors give shape and
     dtype only and may live on any device. In ``train`` mode the backward pass is traced too, from
     a gradient for every floating output, and then one step of ``optimizer(parameters)`` if given.
-    The model is left as it was.
+    ``channels_last``: maps and filters come in that order. The model is left as it was.
 
     Returns a ``networkx.DiGraph``: node = op index, ``graph.nodes[i]["op"]`` an `Op`, edges carry
     the ``nbytes`` of the tensors that flow; ``graph.graph["info"]`` is a `TraceInfo`. Raises
@@ -57,8 +59,12 @@ def trace(
     kwargs = dict(kwargs or {})
     failure: CostModelError | None = None
     for way in ("meta", "cpu"):
-        with with_data(model) if way == "cpu" else nullcontext():
-            recorder = Recorder(model, way)
+        with ExitStack() as stack:
+            if way == "cpu":
+                stack.enter_context(with_data(model))
+            if channels_last:
+                stack.enter_context(with_channels_last(model))
+            recorder = Recorder(model, way, channels_last)
             try:
                 run(recorder, model, inputs, kwargs, mode, optimizer)
             except CostModelError:

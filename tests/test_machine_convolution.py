@@ -128,8 +128,8 @@ def test_a_power_limit_slows_convolutions() -> None:
     constants = values_of(BLOCK)
     peak = {**board.vector, "fp32": board.vector["fp32"] / board.powered}
     assert board.powered < 1
-    limited = gpu.evaluate(run, board, "nchw", constants).latency[0]
-    free = gpu.evaluate(run, replace(board, vector=peak, powered=9.0), "nchw", constants).latency[0]
+    limited = gpu.evaluate(run, board, constants).latency[0]
+    free = gpu.evaluate(run, replace(board, vector=peak, powered=9.0), constants).latency[0]
     assert limited > free
 
 

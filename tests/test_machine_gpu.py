@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 import costmodel as cm
+from costmodel import tracer
 from costmodel.execution import compiled, eager
 from costmodel.execution.kernel import Kernel
 from costmodel.machine import gpu
+from costmodel.machine.times import Times
 from costmodel.roofline import times_of
 from costmodel.setting import setting
 from costmodel.table import CostTable
@@ -85,8 +87,8 @@ def test_what_a_group_norm_answers_is_copied_for_the_next_convolution() -> None:
     assert longer * chosen.constants()["stream_efficiency"] == pytest.approx(copy, rel=1e-2)
 
 
-def launched_by(model: nn.Module, x: torch.Tensor) -> list[Kernel]:
-    return eager.kernels(table_of(model, x).rows, "fp16")
+def launched_by(model: nn.Module, x: torch.Tensor, dtype: str = "fp16") -> list[Kernel]:
+    return eager.kernels(table_of(model, x).rows, dtype)
 
 
 def test_a_group_norm_brings_maps_into_its_order_and_reads_them_twice() -> None:
@@ -178,18 +180,119 @@ def test_inductor_orders_maps_itself_and_meets_vast_ones_as_well() -> None:
     assert found["nhwc"] > 5 * found["nchw"]
 
 
-def test_grouped_channels_fill_whole_steps_of_a_kernel_with_channels_last() -> None:
-    def compute(width: int, order: torch.memory_format) -> float:
-        layer = nn.Conv2d(8 * width, 8 * width, 3, padding=1, groups=8, bias=False)
-        run = launched_by(
-            layer.to(memory_format=order), torch.randn(8, 8 * width, 32, 32).to(memory_format=order)
-        )
-        layout = "nhwc" if order is torch.channels_last else "nchw"
-        chosen = setting("rtx4090", dtype="fp16", execution="eager", layout=layout)
-        return float(times_of(run, chosen).compute[0])
+def grouped_times(width: int, groups: int, order: torch.memory_format, **constants: float) -> Times:
+    layer = nn.Conv2d(groups * width, groups * width, 3, padding=1, groups=groups, bias=False)
+    x = torch.randn(8, groups * width, 32, 32).to(memory_format=order)
+    chosen = setting("rtx4090", dtype="fp16", execution="eager")
+    return times_of(launched_by(layer.to(memory_format=order), x), chosen, constants)
 
-    assert compute(72, torch.channels_last) == pytest.approx(compute(96, torch.channels_last))
-    assert compute(72, torch.contiguous_format) < 0.8 * compute(96, torch.contiguous_format)
+
+def test_groups_of_ragged_widths_are_copied_into_whole_tiles_and_back_with_channels_last() -> None:
+    def memory(width: int, order: torch.memory_format, share: float) -> float:
+        constants = {"strided_efficiency": share, "stream_efficiency": 1.0}
+        return float(grouped_times(width, 8, order, **constants).memory[0])
+
+    last = torch.channels_last
+    copied = 2 * (2 * 8 * 72 * 8 * 32 * 32 + 8 * 72 * 72 * 9) * 2 / 1008e9
+    assert memory(72, last, 0.5) - memory(72, last, 1.0) == pytest.approx(copied, rel=1e-6)
+    assert memory(64, last, 0.5) == memory(64, last, 1.0)
+    first = torch.contiguous_format
+    assert memory(72, first, 0.5) == memory(72, first, 1.0)
+
+
+def test_groups_of_four_channels_share_a_tile_with_channels_last() -> None:
+    last, first = torch.channels_last, torch.contiguous_format
+    four, eight = grouped_times(4, 1024, last), grouped_times(8, 512, last)
+    assert four.compute[0] == pytest.approx(eight.compute[0])
+    alone = grouped_times(4, 1024, first), grouped_times(8, 512, first)
+    assert alone[0].compute[0] == pytest.approx(2 * alone[1].compute[0], rel=0.01)
+
+
+def test_depthwise_filters_beyond_seven_by_seven_are_left_to_grouped_products() -> None:
+    def compute(size: int, order: torch.memory_format, dtype: str = "fp16") -> float:
+        layer = nn.Conv2d(64, 64, size, padding=size // 2, groups=64, bias=False)
+        x = torch.randn(8, 64, 64, 64).to(memory_format=order)
+        run = launched_by(layer.to(memory_format=order), x, dtype)
+        chosen = setting("rtx3090", dtype=dtype, execution="eager")
+        return float(times_of(run, chosen).compute[0]) / run[0].macs
+
+    last, first = torch.channels_last, torch.contiguous_format
+    assert compute(9, last) > 5 * compute(7, last)
+    # A column of 128 is one channel; 81 taps fill steps of 32.
+    padded = 128 * 96 / 81 / (71e12 / 2)
+    assert compute(9, last) == pytest.approx(padded, rel=0.2)
+    assert compute(9, first) == pytest.approx(compute(7, first))
+    assert compute(9, last, "fp32") == pytest.approx(compute(7, last, "fp32"))
+
+
+class Unfolded(nn.Module):
+    """Windows of a map next to each other, and back."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        windows = nn.functional.unfold(x, 3, padding=1)
+        return nn.functional.fold(windows, x.shape[-2:], 3, padding=1)
+
+
+def test_unfolding_and_folding_look_up_every_element() -> None:
+    run = launched_by(Unfolded(), torch.randn(4, 16, 32, 32))
+    assert [k.indexed for k in run] == [True, True]
+    chosen = setting("rtx4090", dtype="fp16", execution="eager")
+    slow, fast = (
+        times_of(run, chosen, {"gather_efficiency": share}).memory for share in (0.05, 0.1)
+    )
+    assert slow == pytest.approx(2 * fast)
+    table = table_of(nn.Embedding(100, 64), torch.zeros(4, 32, dtype=torch.int64))
+    assert [k.indexed for k in eager.kernels(table.rows, "fp16")] == [True]
+    assert [k.indexed for k in compiled.kernels(table.rows, "fp16")] == [True]
+    assert not any(k.indexed for k in launched_by(nn.ReLU(), torch.randn(4, 16)))
+
+
+def test_a_norm_of_maps_knows_their_order() -> None:
+    def memory(order: torch.memory_format, layout: str = "nchw") -> float:
+        x = torch.randn(4, 16, 32, 32).to(memory_format=order)
+        run = launched_by(nn.BatchNorm2d(16), x)
+        chosen = setting("rtx4090", dtype="fp16", execution="eager", layout=layout)
+        return float(times_of(run, chosen, {"batch_norm_nchw_efficiency": 0.5}).memory[0])
+
+    last, first = torch.channels_last, torch.contiguous_format
+    assert memory(first) == pytest.approx(2 * memory(last))
+    # A network traced channels first, told as if it had been given channels last.
+    assert memory(first, "nhwc") == memory(last)
+
+
+def test_what_a_network_turns_to_channels_first_stays_so_in_a_run_with_channels_last() -> None:
+    """Weights that the network computes are channels first, and so is what they make of a map that
+    a group norm gave out; in another network all convolutions follow the input."""
+
+    class Standardised(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            weight = self.weight.reshape(len(self.weight), -1)
+            weight = (weight - weight.mean(1, keepdim=True)).reshape_as(self.weight)
+            return nn.functional.conv2d(x, weight, None, 1, 1)
+
+    def orders(layer: type[nn.Conv2d]) -> list[bool]:
+        stem, conv = nn.Conv2d(3, 16, 3, padding=1), layer(16, 16, 3, padding=1, bias=False)
+        net = nn.Sequential(stem, nn.GroupNorm(4, 16), conv)
+        graph = tracer.trace(net.eval(), (torch.randn(2, 3, 32, 32),), channels_last=True)
+        run = eager.kernels(cm.cost(graph).rows, "fp16")
+        return [k.channels_last for k in run if k.macs]
+
+    assert orders(nn.Conv2d) == [True, True]
+    assert orders(Standardised) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [
+        ({"layout": "nhwc"}, True),
+        ({"layout": "nchw"}, False),
+        ({"layout": "nhwc", "execution": "compiled"}, False),  # inductor orders maps itself
+    ],
+)
+def test_analyze_traces_a_network_in_the_layout_that_it_runs_in(options, last) -> None:
+    report = cm.analyze(nn.Conv2d(3, 8, 3), "2x3x16x16", "rtx4090", dtype="fp16", **options)
+    (x,) = report.table.info.inputs
+    assert (x.channels_last, x.contiguous) == (last, not last)
 
 
 def test_grouped_widths_that_are_no_power_of_two_fill_a_wide_tile() -> None:

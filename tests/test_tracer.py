@@ -455,6 +455,51 @@ def test_a_transposed_convolution_is_a_convolution_turned_round(kernel, stride, 
     assert back.total.macs == forward.total.macs
 
 
+# -- memory format --------------------------------------------------------------------------------
+
+
+class Shuffled(nn.Module):
+    """Two convolutions of one filter, as many steps of a video, and a table that is no map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 8, 3, bias=False)
+        self.again = nn.Conv2d(4, 8, 3, bias=False)
+        self.again.weight = self.conv.weight
+        self.register_buffer("blur", torch.ones(8, 1, 3, 3))
+        self.video = nn.Conv3d(2, 2, 3, bias=False)
+
+    def forward(self, x, clip):
+        blurred = F.conv2d(self.conv(x) + self.again(x), self.blur, groups=8)
+        return blurred, self.video(clip)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_a_trace_channels_last_orders_maps_and_filters_and_leaves_the_model_as_it_was(mode):
+    model = Shuffled()
+    kept = dict(model.named_parameters()), dict(model.named_buffers())
+    inputs = (torch.randn(2, 4, 16, 16), torch.randn(2, 2, 8, 8, 8))
+    graph = trace(model, inputs, mode=mode, channels_last=True)
+    first, second, blur, video = [
+        op for op in ops_of(graph) if op.target.startswith("aten.conv") and op.phase == "forward"
+    ]
+    assert [(s.channels_last, s.contiguous) for s in first.inputs[:2]] == [(True, False)] * 2
+    assert first.inputs[1].storage == second.inputs[1].storage  # still one filter
+    assert (blur.out.channels_last, blur.out.contiguous) == (True, False)
+    assert all(spec.contiguous for spec in video.inputs)
+    assert [(s.channels_last, s.contiguous) for s in info_of(graph).inputs] == [
+        (True, False), (False, True)
+    ]  # fmt: skip
+    plain = ops_of(trace(model, inputs, mode=mode))
+    assert not any(spec.channels_last and not spec.contiguous for op in plain for spec in op.inputs)
+    after = dict(model.named_parameters()), dict(model.named_buffers())
+    for before, now in zip(kept, after, strict=True):
+        assert {name: id(tensor) for name, tensor in before.items()} == {
+            name: id(tensor) for name, tensor in now.items()
+        }
+        assert all(tensor.is_contiguous() for tensor in now.values())
+
+
 # -- what an import costs -------------------------------------------------------------------------
 
 

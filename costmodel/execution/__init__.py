@@ -65,6 +65,11 @@ def orders_channels_last(execution: str) -> bool:
     return bool(getattr(module_of(execution), "CHANNELS_LAST_ON_CPU", False))
 
 
+def keeps_memory_format(execution: str) -> bool:
+    """Whether a network runs in the memory format that it and its input come in."""
+    return bool(getattr(module_of(execution), "KEEPS_MEMORY_FORMAT", False))
+
+
 def generates_loops(execution: str) -> bool:
     """Whether norms and pointwise ops are loops written for the network, no calls of their own."""
     return bool(getattr(module_of(execution), "GENERATED", False))
@@ -98,6 +103,7 @@ __all__ = [
     "format_of",
     "generates_loops",
     "grain_of",
+    "keeps_memory_format",
     "kernels_of",
     "module_of",
     "runs_framework",

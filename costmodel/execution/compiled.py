@@ -107,7 +107,8 @@ def _generated(kernel: Kernel) -> Kernel:
     rooted = kernel.family in _ROOTED and kernel.ops > 0
     roots = int(nbytes(kernel.writes) / BYTES[kernel.dtype]) if rooted else 0
     slow = kernel.transcendentals + roots
-    return replace(kernel, surprises=0, serial=0, blocks=0, transcendentals=slow)
+    indexed = kernel.indexed and kernel.family in _OPAQUE
+    return replace(kernel, surprises=0, serial=0, blocks=0, indexed=indexed, transcendentals=slow)
 
 
 def layout(launched: Sequence[Kernel], asked: str) -> str:

@@ -24,6 +24,7 @@ from costmodel.rules import distinct_bytes
 from costmodel.rules.geometry import Geometry, geometry_of, multiplies_first
 from costmodel.rules.loops import (
     function_of,
+    indexed,
     maps_in_turn,
     measures_first,
     rows_in_blocks,
@@ -36,6 +37,8 @@ from costmodel.table import Row
 
 #: PyTorch itself runs, on whose host and libraries time depends.
 FRAMEWORK = True
+#: Every op answers in the order of its operands.
+KEEPS_MEMORY_FORMAT = True
 #: Elements of a loop that ATen gives a thread (``at::internal::GRAIN_SIZE``).
 GRAIN = 32768
 #: Dimensions of the tensors that fused attention takes.
@@ -179,10 +182,11 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         transcendentals=_sigmoids(op) if ops else 0,
         rows=rows_of(op) if ops else 0,
         scalars=scalars(op, ops),
+        indexed=indexed(op),
         serial=maps_in_turn(op),
         blocks=rows_in_blocks(op),
         surprises=surprises(op, ops),
-        channels_last=bool(macs) and _channels_last(op.inputs[0]),
+        channels_last=_maps_last(row),
         turned=bool(macs) and op.inputs[0].contiguous and _channels_last(op.out),
     )
 
@@ -233,6 +237,13 @@ def _interleaved_factors(row: Row) -> list[TensorSpec]:
 
 def _scattered(spec: TensorSpec) -> bool:
     return not spec.contiguous
+
+
+def _maps_last(row: Row) -> bool:
+    """Whether a product or batch norm meets maps in this order; its output tells of its kernel."""
+    op, cost = row.op, row.cost
+    ordered = row.family == "batch_norm" or (cost is not None and bool(cost.macs))
+    return ordered and (_channels_last(op.inputs[0]) or _channels_last(op.out))
 
 
 def _channels_last(spec: TensorSpec) -> bool:

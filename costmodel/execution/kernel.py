@@ -35,6 +35,7 @@ class Kernel:
     that are written in the place of an operand of another name; below 0, bytes that are not written
     in the place of an operand although its name is the same.
     ``inside``: cuDNN makes a pass of its own, CPU libraries do it inside the kernel before.
+    ``indexed``: threads of a GPU compute where each of their elements lies, and read it alone.
     ``serial`` are steps that every thread of a GPU takes in turn, each a wait for memory;
     ``blocks`` rows that it gives a block of threads each. ``channels_last``: a convolution's input
     has its channels innermost. ``turned``: a map is copied from that order to channels first, or
@@ -65,6 +66,7 @@ class Kernel:
     surprises: int = 0
     over: int = 0
     inside: bool = False
+    indexed: bool = False
     serial: int = 0
     blocks: int = 0
     channels_last: bool = False

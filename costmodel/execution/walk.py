@@ -66,10 +66,14 @@ def dense(spec: TensorSpec) -> TensorSpec:
 
 
 def rearranges(op: Op) -> bool:
-    """Whether input and output disagree on memory order, so that access runs across lines."""
+    """Whether input and output disagree on memory order, so that access runs across lines.
+
+    An operand of fewer dimensions is repeated, and met in any order.
+    """
     if not op.inputs or not op.outputs:
         return False
-    source, out = op.inputs[0], op.out
+    out = op.out
+    source = next((spec for spec in op.inputs if spec.ndim == out.ndim), op.inputs[0])
     whole = source.contiguous or source.channels_last
     return not whole or (source.contiguous, source.channels_last) != (
         out.contiguous,

@@ -57,6 +57,7 @@ class Features:
     dispatches: Array
     strided: Mask
     inside: Mask
+    indexed: Mask
     channels_last: Mask
     turned: Mask
     remapped: Array
@@ -174,6 +175,7 @@ def features_of(kernels: Sequence[Kernel], before: Mapping[int, float] | None = 
         dispatches=column([k.dispatches for k in kernels]),
         strided=np.array([k.strided for k in kernels], dtype=bool),
         inside=np.array([k.inside for k in kernels], dtype=bool),
+        indexed=np.array([k.indexed for k in kernels], dtype=bool),
         channels_last=np.array([k.channels_last for k in kernels], dtype=bool),
         turned=np.array([k.turned for k in kernels], dtype=bool),
         remapped=column([k.remapped for k in kernels]),

@@ -20,22 +20,22 @@ from costmodel.hardware.issuing import issuing_slowness
 from costmodel.hardware.schema import GpuEngine
 from costmodel.machine import convolution
 from costmodel.machine.features import Features, distinct, features_of, joined, taken
-from costmodel.machine.products import attention_flops, tiled_seconds
+from costmodel.machine.products import (
+    attention_flops,
+    matrix_units,
+    ragged_groups,
+    tiled_seconds,
+)
 from costmodel.machine.times import Array, Latencies, Timer, Times
 
 if TYPE_CHECKING:
     from costmodel.setting import Setting
 
-#: Families whose kernels read a window or a scattered set, and the constant for their traffic.
-_TRAFFIC = {
-    "pooling": "window_efficiency",
-    "embedding": "gather_efficiency",
-}
-
-
 _PRODUCTS = ("gemm", "conv", "depthwise", "attention", "recurrent")
 #: Elements that signed numbers of 32 bits no longer tell apart.
 _NUMBERED = 2**31
+#: Taps of the largest filters (7x7) that cuDNN has depthwise kernels for, channels last.
+_DEPTHWISE_TAPS = 49
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,16 @@ class Board:
 def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
     """The time of every kernel of a run, once constants are known."""
     run, board = _ordered(features_of(kernels), chosen.layout), board_of(chosen)
-    return lambda constants: evaluate(run, board, chosen.layout, constants)
+    return lambda constants: evaluate(run, board, constants)
 
 
 def _ordered(run: Features, layout: str) -> Features:
-    """The kernels of a run in a layout, which an execution may choose after the network was traced:
-    with channels last all convolutions have them so, with channels first those that were traced so.
-    """
-    if layout == "nchw":
+    """The kernels of a run in a layout; a network that was traced channels first is taken to have
+    channels last everywhere, as it would have if it had been given its input so."""
+    maps = np.isin(run.kind, ("conv", "depthwise")) | (run.family == "batch_norm")
+    if layout == "nchw" or (run.channels_last & maps).any():
         return run
-    convolutions = np.isin(run.kind, ("conv", "depthwise"))
-    return replace(run, channels_last=run.channels_last | convolutions)
+    return replace(run, channels_last=maps)
 
 
 def board_of(chosen: Setting) -> Board:
@@ -113,51 +112,44 @@ def _powered(chosen: Setting, rate: float) -> float:
 
 def latencies(runs: Sequence[tuple[Sequence[Kernel], Setting]]) -> Latencies:
     """The seconds of many runs on one board, once constants are known: equal kernels timed once."""
-    layouts = [chosen.layout for _, chosen in runs]
-    parts = []
-    for layout in dict.fromkeys(layouts):
-        places = [i for i, found in enumerate(layouts) if found == layout]
-        each = [features_of(runs[i][0]) for i in places]
-        whole = _ordered(joined(each), layout)
-        ends = np.cumsum([len(run) for run in each])
-        first, place = distinct(whole)
-        parts.append((layout, places, whole.dispatches, ends, taken(whole, first), place))
-    board = board_of(runs[0][1])
+    each = [_ordered(features_of(kernels), chosen.layout) for kernels, chosen in runs]
+    whole, ends = joined(each), np.cumsum([len(run) for run in each])
+    first, place = distinct(whole)
+    kernels, board = taken(whole, first), board_of(runs[0][1])
 
     def seconds(constants: Mapping[str, float]) -> Array:
+        busy = _times(kernels, board, constants)[0][place]
         total = np.empty(len(runs))
-        for layout, places, dispatches, ends, kernels, place in parts:
-            busy = _times(kernels, board, layout, constants)[0][place]
-            for i, end, begin in zip(places, ends, (0, *ends), strict=False):
-                issued = _issued(dispatches[begin:end], board, constants)
-                total[i] = after_host(busy[begin:end], issued).sum()
+        for i, (begin, end) in enumerate(zip((0, *ends), ends, strict=False)):
+            issued = _issued(whole.dispatches[begin:end], board, constants)
+            total[i] = after_host(busy[begin:end], issued).sum()
         return total
 
     return seconds
 
 
-def evaluate(run: Features, board: Board, layout: str, constants: Mapping[str, float]) -> Times:
+def evaluate(run: Features, board: Board, constants: Mapping[str, float]) -> Times:
     """Per kernel its own time, and how long it waits for the host."""
-    busy, compute, memory, level = _times(run, board, layout, constants)
+    busy, compute, memory, level = _times(run, board, constants)
     latency = after_host(busy, _issued(run.dispatches, board, constants))
     begin = constants["start_us"] * board.slowness * 1e-6
     return Times(latency, compute, memory, latency - np.maximum(compute, memory), level, begin)
 
 
 def _times(
-    run: Features, board: Board, layout: str, constants: Mapping[str, float]
+    run: Features, board: Board, constants: Mapping[str, float]
 ) -> tuple[Array, Array, Array, tuple[str, ...]]:
     """Per kernel max(compute, memory), plus what of the smaller one is not hidden, plus launch.
 
     Products fetch a tile before they begin and store one at the end; a pointwise kernel has
     enough threads in flight to hide all of its arithmetic.
     """
-    compute = compute_seconds(run, board, layout, constants)
-    memory, level = memory_seconds(run, board, layout, constants)
+    compute = compute_seconds(run, board, constants)
+    memory, level = memory_seconds(run, board, constants)
     exposed = np.where(np.isin(run.kind, _PRODUCTS), constants["exposed"], 0.0)
     busy: Array = np.maximum(compute, memory) + exposed * np.minimum(compute, memory)
     _convolved(run, board, constants, compute, memory, busy)
-    turned = turned_seconds(run, board, layout, constants)
+    turned = turned_seconds(run, board, constants)
     return busy + turned + constants["launch_us"] * 1e-6, compute, memory + turned, level
 
 
@@ -167,19 +159,21 @@ def _issued(dispatches: Array, board: Board, constants: Mapping[str, float]) -> 
     return us * (board.slowness * 1e-6)
 
 
-def compute_seconds(
-    run: Features, board: Board, layout: str, constants: Mapping[str, float]
-) -> Array:
+def compute_seconds(run: Features, board: Board, constants: Mapping[str, float]) -> Array:
     """Seconds of arithmetic per kernel."""
     vector, matrix = _rates(run.dtype, board.vector_rate), _rates(run.dtype, board.matrix_rate)
     # Scalar operations are not fused multiply-adds: half the vector peak.
     seconds = run.ops / (vector / 2 * constants["vector_efficiency"])
-    depthwise = run.kind == "depthwise"
-    share = constants[f"depthwise_{layout}_efficiency"]
+    # Larger filters are left to kernels for grouped products.
+    large = (run.kind == "depthwise") & (run.k > _DEPTHWISE_TAPS)
+    large &= run.channels_last & matrix_units(run) & bool(board.matrix)
+    depthwise = (run.kind == "depthwise") & ~large
+    first, last = constants["depthwise_nchw_efficiency"], constants["depthwise_nhwc_efficiency"]
+    share = np.where(run.channels_last, last, first)
     seconds[depthwise] = (2 * run.macs / (vector * share))[depthwise]
     fused = run.kind == "attention"
     seconds[fused] = (attention_flops(run) / (matrix * constants["attention_efficiency"]))[fused]
-    tiled = (run.kind == "gemm") | (run.kind == "conv") | (run.kind == "recurrent")
+    tiled = np.isin(run.kind, ("gemm", "conv", "recurrent")) | large
     if tiled.any():
         seconds[tiled] = tiled_seconds(run, tiled, board.multiprocessors, matrix[tiled], constants)
     return seconds
@@ -215,17 +209,17 @@ def _convolved(
 
 
 def memory_seconds(
-    run: Features, board: Board, layout: str, constants: Mapping[str, float]
+    run: Features, board: Board, constants: Mapping[str, float]
 ) -> tuple[Array, tuple[str, ...]]:
     """Seconds of traffic per kernel, and the level that serves most of it."""
     share = np.full(len(run), constants["stream_efficiency"])
     product = np.isin(run.kind, _PRODUCTS)
     share[run.strided & ~product] *= constants["strided_efficiency"]
     share[run.turned & ~product] = constants["stream_efficiency"] * constants["turn_efficiency"]
-    for family, name in _TRAFFIC.items():
-        share[run.family == family] *= constants[name]
-    if layout == "nchw":
-        share[run.family == "batch_norm"] *= constants["batch_norm_nchw_efficiency"]
+    share[run.family == "pooling"] *= constants["window_efficiency"]
+    share[run.indexed] *= constants["gather_efficiency"]
+    first = (run.family == "batch_norm") & ~run.channels_last
+    share[first] *= constants["batch_norm_nchw_efficiency"]
     held = board.l2 * constants["l2_share"]
     near = sum(size * _held(distance, held) for size, distance in run.near)
     far = run.moved - near
@@ -244,24 +238,23 @@ def memory_seconds(
     return seconds, level
 
 
-def turned_seconds(
-    run: Features, board: Board, layout: str, constants: Mapping[str, float]
-) -> Array:
+def turned_seconds(run: Features, board: Board, constants: Mapping[str, float]) -> Array:
     """Seconds of passes of their own that bring a convolution's maps into its order and back.
 
-    Matrix units want channels last. Where everything else has them so, what a group norm answered
-    channels first is copied before the next convolution.
+    Matrix units want channels last, in groups of as many as their tiles have columns: maps are
+    copied into that order and back. Where everything else has channels last, what a group norm
+    answered channels first is copied before the next convolution.
     """
-    if layout == "nchw":
-        turned = (run.kind == "conv") & np.isin(run.dtype, ("fp16", "bf16", "tf32", "int8"))
-        turned &= bool(board.matrix)
-        moved = 2 * (run.read + run.written) * constants["transposed_share"]
-    else:
-        turned = run.strided & np.isin(run.kind, ("conv", "depthwise"))
-        slow, fast = constants["turn_efficiency"], constants["strided_efficiency"]
-        moved = 2 * run.read / np.where(run.turned, slow, fast)
-    rate = board.bandwidth * constants["stream_efficiency"]
-    found: Array = np.where(turned, moved, 0.0) / rate
+    united = matrix_units(run) & bool(board.matrix)
+    slow, fast = constants["turn_efficiency"], constants["strided_efficiency"]
+    last = run.channels_last
+    maps = run.read + run.written
+    first = united & (run.kind == "conv") & ~last
+    moved = np.where(first, 2 * maps * constants["transposed_share"], 0.0)
+    turned = run.strided & np.isin(run.kind, ("conv", "depthwise")) & last
+    moved += np.where(turned, 2 * run.read / np.where(run.turned, slow, fast), 0.0)
+    moved += np.where(united & ragged_groups(run) & last, 2 * maps / fast, 0.0)
+    found: Array = moved / (board.bandwidth * constants["stream_efficiency"])
     return found
 
 

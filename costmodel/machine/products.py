@@ -18,6 +18,8 @@ K_STEP, MATRIX_LANES = 32, 8
 LOAD = 4
 #: Columns of the tiles that cuDNN's grouped kernels leave to widths that are no power of two.
 GROUPED_COLUMNS = 128
+#: Channels of a group that share a tile with another group's, channels last.
+PAIRED = 4
 #: Rows and columns of scores that a fused attention kernel handles at once.
 ATTENTION_TILE = 64
 
@@ -37,20 +39,38 @@ def tiled_seconds(
     rate: Array,
     constants: Mapping[str, float],
 ) -> Array:
-    """Seconds of the products in ``rows``, k padded to lanes channel by channel."""
+    """Seconds of the products in ``rows``, k padded to lanes channel by channel.
+
+    Depthwise convolutions among them are products of one column a channel.
+    """
     taps = np.where(run.kind[rows] == "conv", run.taps[rows], 1.0)
-    narrow = np.isin(run.dtype[rows], ("fp16", "bf16", "int8", "tf32"))
+    narrow = matrix_units(run)[rows]
     grouped = (run.kind[rows] == "conv") & (run.groups[rows] > 1) & narrow
-    padded = grouped & ~_power_of_two(run.n[rows])
+    single = run.kind[rows] == "depthwise"
+    wide = single | (grouped & ~_power_of_two(run.n[rows]))
+    n, channels, groups = run.n[rows], run.k[rows] / taps, run.groups[rows]
+    paired = grouped & run.channels_last[rows] & (n == PAIRED) & (channels == PAIRED)
+    n, channels = np.where(paired, 2 * n, n), np.where(paired, 2 * channels, channels)
+    groups = np.where(paired, np.ceil(groups / 2), groups)
     lanes = np.where(narrow, MATRIX_LANES, 1)
-    lanes[padded & run.channels_last[rows]] = K_STEP
-    depth = np.ceil(run.k[rows] / taps / lanes) * lanes * taps
-    rate = rate * _alignment(run.n[rows], run.k[rows] / taps, constants)
-    seconds = product_seconds(
-        run.m[rows], run.n[rows], depth, run.groups[rows], multiprocessors, rate, constants, padded
-    )
+    depth = np.ceil(channels / lanes) * lanes * taps
+    rate = np.where(single, rate, rate * _alignment(n, channels, constants))
+    seconds = product_seconds(run.m[rows], n, depth, groups, multiprocessors, rate, constants, wide)
     total: Array = seconds * run.steps[rows]
     return total
+
+
+def matrix_units(run: Features) -> Mask:
+    """The kernels in formats that matrix units compute."""
+    found: Mask = np.isin(run.dtype, ("fp16", "bf16", "int8", "tf32"))
+    return found
+
+
+def ragged_groups(run: Features) -> Mask:
+    """Grouped convolutions whose widths matrix kernels have no tiles for."""
+    grouped = (run.kind == "conv") & (run.groups > 1) & matrix_units(run)
+    found: Mask = grouped & ~_power_of_two(run.n)
+    return found
 
 
 def _alignment(n: Array, channels: Array, constants: Mapping[str, float]) -> Array:
@@ -72,12 +92,13 @@ def product_seconds(
     multiprocessors: int,
     rate: Array,
     constants: Mapping[str, float],
-    padded: Mask | bool = False,
+    wide: Mask | bool = False,
 ) -> Array:
     """The fastest tiling of ``groups`` products m x n x k: whole waves of tiles.
 
     A multiprocessor works on one tile at a time at its share of the peak ``rate``; a small tile
     re-reads its operands more often, which costs ``tile_reload`` of its perimeter over its area.
+    ``wide``: those that only tiles of `GROUPED_COLUMNS` serve.
     """
     depth = np.ceil(k / K_STEP) * K_STEP
     per_unit = rate / multiprocessors * constants["matrix_efficiency"]
@@ -87,6 +108,6 @@ def product_seconds(
         waves = np.ceil(tiles / multiprocessors)
         slowed = 1 + constants["tile_reload"] * (1 / height + 1 / width) / 2
         seconds: Array = waves * 2 * depth * height * width * slowed / per_unit
-        unfit = np.asarray(padded) & (width < GROUPED_COLUMNS)
+        unfit = np.asarray(wide) & (width < GROUPED_COLUMNS)
         best = np.minimum(best, np.where(unfit, np.inf, seconds))
     return best

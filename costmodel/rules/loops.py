@@ -123,6 +123,18 @@ def maps_in_turn(op: Op) -> int:
     return int(x.shape[0]) * int(x.shape[1])
 
 
+#: ``im2col_kernel`` and ``col2im_batched_kernel`` in aten/src/ATen/native/cuda/im2col.cuh.
+_INDEXED = {"im2col", "col2im"}
+
+
+def indexed(op: Op) -> bool:
+    """Whether threads of PyTorch's CUDA kernels divide their way to each element, to read it alone.
+
+    Look-ups and resampling, and the unfolding of maps into windows and back.
+    """
+    return family_of(op) == "embedding" or op.target.partition(".")[2] in _INDEXED
+
+
 _MEASURED_FIRST = {"group_norm", "native_group_norm"}
 
 

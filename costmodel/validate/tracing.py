@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from costmodel import cache
 from costmodel.errors import CostModelError
+from costmodel.execution import keeps_memory_format
 from costmodel.ir import TensorSpec, TraceInfo, Weight
 from costmodel.rules import cost_of, family_of
 from costmodel.rules.convolution import convolution_of_image
@@ -31,7 +32,7 @@ _PLAIN, _PLAIN_UNDER = re.compile(r"timm:(vit|deit|flexivit)"), re.compile(r"tor
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What has to be traced. Only eager execution runs in the memory format that the model has.
+    """What has to be traced.
 
     ``plain_norms``: of a time when timm's vision transformers took the norms of ``torch.nn``.
     """
@@ -52,7 +53,7 @@ class Subject:
 
 def subject_of(run: Run) -> Subject:
     """What the run measured."""
-    last = run.execution == "eager" and run.layout == "nhwc"
+    last = run.layout == "nhwc" and keeps_memory_format(run.execution)
     plain = bool(_PLAIN.match(run.model) and _PLAIN_UNDER.match(run.software))
     return Subject(run.model, run.input_shape, run.batch, last, run.mode, plain)
 
@@ -113,17 +114,11 @@ def _build(text: str, plain_norms: bool) -> Any:
 
 
 def _trace(module: Any, subject: Subject) -> nx.DiGraph[int]:
-    import torch
-
     from costmodel import tracer
     from costmodel.inputs import parse
 
-    wanted = torch.channels_last if subject.channels_last else torch.contiguous_format
-    module = module.to(memory_format=wanted)
     tensor = parse(subject.input).tensor()
-    if tensor.ndim == 4:
-        tensor = tensor.to(memory_format=wanted)
-    return tracer.trace(module, (tensor,), mode=subject.mode)
+    return tracer.trace(module, (tensor,), mode=subject.mode, channels_last=subject.channels_last)
 
 
 def _resized(subject: Subject) -> str | None:
