@@ -214,13 +214,14 @@ def test_depthwise_filters_beyond_seven_by_seven_are_left_to_grouped_products() 
         x = torch.randn(8, 64, 64, 64).to(memory_format=order)
         run = launched_by(layer.to(memory_format=order), x, dtype)
         chosen = setting("rtx3090", dtype=dtype, execution="eager")
-        return float(times_of(run, chosen).compute[0]) / run[0].macs
+        constants = {"tile_reload": 0.0, "matrix_efficiency": 1.0, "unaligned_efficiency": 0.3}
+        return float(times_of(run, chosen, constants).compute[0]) / run[0].macs
 
     last, first = torch.channels_last, torch.contiguous_format
     assert compute(9, last) > 5 * compute(7, last)
-    # A column of 128 is one channel; 81 taps fill steps of 32.
+    # A column of 128 is one channel; 81 taps fill steps of 32, and the last wave is part empty.
     padded = 128 * 96 / 81 / (71e12 / 2)
-    assert compute(9, last) == pytest.approx(padded, rel=0.2)
+    assert padded < compute(9, last) < 1.1 * padded
     assert compute(9, first) == pytest.approx(compute(7, first))
     assert compute(9, last, "fp32") == pytest.approx(compute(7, last, "fp32"))
 
@@ -233,6 +234,59 @@ class Unfolded(nn.Module):
         return nn.functional.fold(windows, x.shape[-2:], 3, padding=1)
 
 
+def test_a_depthwise_convolution_has_the_rate_of_the_order_of_its_map() -> None:
+    def compute(order: torch.memory_format) -> float:
+        layer = nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False)
+        x = torch.randn(8, 64, 64, 64).to(memory_format=order)
+        chosen = setting("rtx3090", dtype="fp16", execution="eager")
+        shares = {"depthwise_nchw_efficiency": 0.1, "depthwise_nhwc_efficiency": 0.4}
+        run = launched_by(layer.to(memory_format=order), x)
+        return float(times_of(run, chosen, shares).compute[0])
+
+    first, last = compute(torch.contiguous_format), compute(torch.channels_last)
+    assert first == pytest.approx(4 * last)
+
+
+class Part(nn.Module):
+    """A convolution of some of the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(16, 32, 3, padding=1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x[:, :16])
+
+
+def test_channels_first_a_part_of_a_map_is_copied_as_it_is_turned_and_no_second_time() -> None:
+    run = launched_by(Part(), torch.randn(4, 64, 32, 32))
+    assert [k.strided for k in run] == [True]
+    chosen = setting("rtx4090", dtype="fp16", execution="eager")
+    fast, slow = (
+        times_of(run, chosen, {"strided_efficiency": share}).memory[0] for share in (1.0, 0.5)
+    )
+    assert fast == slow
+
+
+class Star(nn.Module):
+    """A StarReLU: a scale of one element, then the map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * x
+
+
+def test_an_operand_that_is_repeated_says_nothing_of_the_order_of_memory() -> None:
+    x = torch.randn(4, 16, 32, 32).to(memory_format=torch.channels_last)
+    assert [k.strided for k in launched_by(Star(), x)] == [False]
+    weights = nn.Sequential(nn.Embedding(8, 4), nn.ReLU())
+    tokens = launched_by(weights, torch.zeros(2, 3, dtype=torch.int64))
+    assert [k.strided for k in tokens] == [False, False]
+
+
 def test_unfolding_and_folding_look_up_every_element() -> None:
     run = launched_by(Unfolded(), torch.randn(4, 16, 32, 32))
     assert [k.indexed for k in run] == [True, True]
@@ -241,6 +295,8 @@ def test_unfolding_and_folding_look_up_every_element() -> None:
         times_of(run, chosen, {"gather_efficiency": share}).memory for share in (0.05, 0.1)
     )
     assert slow == pytest.approx(2 * fast)
+    inductor = compiled.kernels(table_of(Unfolded(), torch.randn(4, 16, 32, 32)).rows, "fp16")
+    assert not any(k.indexed for k in inductor)  # which computes places as it goes
     table = table_of(nn.Embedding(100, 64), torch.zeros(4, 32, dtype=torch.int64))
     assert [k.indexed for k in eager.kernels(table.rows, "fp16")] == [True]
     assert [k.indexed for k in compiled.kernels(table.rows, "fp16")] == [True]
@@ -275,6 +331,12 @@ def test_what_a_network_turns_to_channels_first_stays_so_in_a_run_with_channels_
         net = nn.Sequential(stem, nn.GroupNorm(4, 16), conv)
         graph = tracer.trace(net.eval(), (torch.randn(2, 3, 32, 32),), channels_last=True)
         run = eager.kernels(cm.cost(graph).rows, "fp16")
+        chosen = setting("rtx4090", dtype="fp16", execution="eager", layout="nhwc")
+        plain, turned = (
+            times_of(run, chosen, {"transposed_share": share}).memory for share in (0.0, 0.5)
+        )
+        products = [bool(k.macs) for k in run]
+        assert [k.channels_last for k in run if k.macs] == list((plain == turned)[products])
         return [k.channels_last for k in run if k.macs]
 
     assert orders(nn.Conv2d) == [True, True]
