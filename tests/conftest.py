@@ -41,6 +41,18 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def needs() -> Callable[[str], None]:
+    """``needs("timm")`` skips where a package is absent. It imports nothing: torchvision, and what
+    imports it, can be only after `costmodel.targets` has seen to it."""
+
+    def check(package: str) -> None:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def example() -> Callable[[str], ModuleType]:
     """``example("vit")`` imports ``examples/vit.py`` without installing it anywhere."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -195,10 +196,10 @@ def test_pictures_are_as_wide_as_paper_columns(panel, dark):
 
 
 @pytest.fixture(scope="module")
-def panels() -> list[dict]:
+def panels(needs: Callable[[str], None]) -> list[dict]:
     """Three networks on three devices, whose roofs lie near one another and far apart."""
     names = ("mobilenetv3_large_100", "resnet50", "vit_base_patch16_224")
-    pytest.importorskip("timm")
+    needs("timm")
     reports = {f"timm:{name}": cm.analyze(f"timm:{name}") for name in names}
     return [
         picture.data(target, cm.predict(found.table, hw))

@@ -377,9 +377,9 @@ def test_detection_says_what_it_misses_where_the_extension_does_not_load():
         load("torchvision:ssdlite320_mobilenet_v3_large")
 
 
-def test_a_file_may_import_torchvision(tmp_path):
+def test_a_file_may_import_torchvision(tmp_path, needs):
     # in a process of its own, where nothing has made torchvision importable before
-    pytest.importorskip("torchvision")
+    needs("torchvision")
     file = tmp_path / "net.py"
     file.write_text("from torchvision.models import resnet18\n\nmodel = resnet18()\n")
     code = f"from costmodel.targets import load; print(type(load({str(file)!r}).module).__name__)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -277,15 +278,15 @@ def test_timm_models_are_made_for_another_size(model: str, shape: str, text: str
     assert _resized(Subject(model, shape, 1, False)) == text
 
 
-def test_a_vision_transformer_runs_at_another_size() -> None:
-    pytest.importorskip("timm")
+def test_a_vision_transformer_runs_at_another_size(needs: Callable[[str], None]) -> None:
+    needs("timm")
     found = Tracer().table(Subject("timm:vit_tiny_patch16_224(depth=1)", "3x96x96", 1, False))
     assert found.total.macs > 0
     assert found.complete
 
 
-def test_vision_transformers_have_the_norms_of_their_day() -> None:
-    pytest.importorskip("timm")
+def test_vision_transformers_have_the_norms_of_their_day(needs: Callable[[str], None]) -> None:
+    needs("timm")
 
     tracer = Tracer()  # which keeps the model that it built last
 
