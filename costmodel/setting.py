@@ -14,6 +14,9 @@ from costmodel.hardware.catalog import core
 from costmodel.hardware.schema import CpuEngine, GpuEngine, NpuEngine, Profile, Spread
 from costmodel.machine.constants import measured_here, values_of
 
+#: Orders of a map in memory: channels outermost, and innermost.
+LAYOUTS = ("nchw", "nhwc")
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -119,9 +122,11 @@ def setting(
 ) -> Setting:
     """Fill what the user left open from the profile's defaults.
 
-    Raises `CostModelError` for an unknown device, engine, execution or dtype.
+    Raises `CostModelError` for an unknown device, engine, execution, dtype or layout.
     """
     profile, engine = resolve(hw)
+    if layout is not None and layout not in LAYOUTS:
+        raise CostModelError(f"unknown layout {layout!r}; choose {' or '.join(LAYOUTS)}")
     kind = profile.engines[engine].kind
     default = profile.default if engine == profile.default.engine else None
     if execution is None:

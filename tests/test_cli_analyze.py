@@ -218,6 +218,7 @@ def test_a_terminal_gets_colour_and_a_pipe_does_not(here):
         (["timm:resnet5"], "timm has no model 'resnet5'; did you mean resnet50"),
         (["net.py", "--hw", "pixel99"], "no device is called 'pixel99'; did you mean pixel9"),
         (["net.py", "--hw", "pixel8", "--dtype", "fp17"], "tflite has no dtype 'fp17'; choose"),
+        (["net.py", "--hw", "rtx4090", "--layout", "nwhc"], "unknown layout 'nwhc'; choose nchw"),
         (["net.py", "--dtype", "fp16"], "--dtype is about a device; add --hw NAME"),
         (["net.py", "--format", "xml"], "Invalid value for '--format': 'xml' is not one of"),
         (["net.py", "-o", "no/such/folder.json"], "cannot write no/such/folder.json: No such file"),

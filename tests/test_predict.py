@@ -316,6 +316,7 @@ def test_reuse_distance_counts_what_moved_in_between(table: CostTable) -> None:
         ({"hw": "pixel8:tpu"}, "cpu"),
         ({"hw": "pixel8", "execution": "torchscript"}, "unknown execution"),
         ({"hw": "rtx4090", "dtype": "fp12"}, "no dtype"),
+        ({"hw": "rtx4090", "layout": "nwhc"}, "unknown layout 'nwhc'; choose nchw or nhwc"),
         ({"hw": "rtx4090", "calibration": {"warp_speed": 1.0}}, "warp_speed"),
         ({"hw": "rtx4090", "calibration": {"matrix_efficiency": 1.3}}, "no machine does that"),
     ],
