@@ -154,7 +154,7 @@ def _slots(model: nn.Module, tables: tuple[str, ...]) -> list[Slot]:
         (module, name, tensor)
         for module in model.modules()
         for table in tables
-        for name, tensor in vars(module)[table].items()
+        for name, tensor in vars(module).get(table, {}).items()  # a traced module has none
         if tensor is not None
     ]
 

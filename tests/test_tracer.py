@@ -500,6 +500,16 @@ def test_a_trace_channels_last_orders_maps_and_filters_and_leaves_the_model_as_i
         assert all(tensor.is_contiguous() for tensor in now.values())
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("way", ["script", "trace"])
+def test_a_module_of_torchscript_is_traced_channels_last_too(way):
+    net, x = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).eval(), torch.randn(1, 3, 16, 16)
+    made = torch.jit.script(net) if way == "script" else torch.jit.trace(net, x)
+    first, *rest = ops_of(trace(made, (x,), channels_last=True))
+    assert (first.inputs[0].channels_last, first.inputs[0].contiguous) == (True, False)
+    assert [op.target for op in (first, *rest)][-1] == "aten.relu"
+
+
 # -- what an import costs -------------------------------------------------------------------------
 
 
