@@ -459,7 +459,7 @@ def test_a_transposed_convolution_is_a_convolution_turned_round(kernel, stride, 
 
 
 class Shuffled(nn.Module):
-    """Two convolutions of one filter, as many steps of a video, and a table that is no map."""
+    """Two convolutions that share a filter, one whose filter is a buffer, and one of a video."""
 
     def __init__(self) -> None:
         super().__init__()

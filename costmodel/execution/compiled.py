@@ -100,8 +100,9 @@ def _constant_first(launched: Sequence[Kernel]) -> list[Kernel]:
 
 
 def _generated(kernel: Kernel) -> Kernel:
-    """A kernel as inductor writes it: no branches on data, roots inside its loops, and resampling
-    with a thread for each element, where PyTorch's own walks over maps."""
+    """A kernel as inductor writes it: no branches on data, roots inside its loops, windows
+    unfolded as they are read, and resampling with a thread for each element, where PyTorch's own
+    walks over maps."""
     if kernel.unit == "matrix":
         return kernel
     rooted = kernel.family in _ROOTED and kernel.ops > 0

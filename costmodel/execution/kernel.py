@@ -37,9 +37,9 @@ class Kernel:
     ``inside``: cuDNN makes a pass of its own, CPU libraries do it inside the kernel before.
     ``indexed``: threads of a GPU compute where each of their elements lies, and read it alone.
     ``serial`` are steps that every thread of a GPU takes in turn, each a wait for memory;
-    ``blocks`` rows that it gives a block of threads each. ``channels_last``: a convolution's input
-    has its channels innermost. ``turned``: a map is copied from that order to channels first, or
-    back. ``remapped``: elements whose places are computed one by one.
+    ``blocks`` rows that it gives a block of threads each. ``channels_last``: the maps of a
+    convolution or batch norm have their channels innermost. ``turned``: a map is copied from that
+    order to channels first, or back. ``remapped``: elements whose places are computed one by one.
     ``pointers``: rows of input that an indirect convolution looks up, for one tile of channels.
     ``unfolded``: elements of windows that are copied next to each other for a product, one by one;
     what it takes to begin a row of them counts as further ones.

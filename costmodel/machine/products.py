@@ -47,7 +47,7 @@ def tiled_seconds(
     narrow = matrix_units(run)[rows]
     grouped = (run.kind[rows] == "conv") & (run.groups[rows] > 1) & narrow
     single = run.kind[rows] == "depthwise"
-    wide = single | (grouped & ~_power_of_two(run.n[rows]))
+    wide = single | ragged_groups(run)[rows]
     n, channels, groups = run.n[rows], run.k[rows] / taps, run.groups[rows]
     paired = grouped & run.channels_last[rows] & (n == PAIRED) & (channels == PAIRED)
     n, channels = np.where(paired, 2 * n, n), np.where(paired, 2 * channels, channels)

@@ -130,7 +130,7 @@ _INDEXED = {"im2col", "col2im"}
 def indexed(op: Op) -> bool:
     """Whether threads of PyTorch's CUDA kernels divide their way to each element, to read it alone.
 
-    Look-ups and resampling, and the unfolding of maps into windows and back.
+    Look-ups, and the unfolding of maps into windows and back.
     """
     return family_of(op) == "embedding" or op.target.partition(".")[2] in _INDEXED
 
