@@ -33,6 +33,12 @@ class Dataflow:
         """Op ``index`` returned the tensor."""
         self._maker[tensor] = index
 
+    def same(self, tensor: int, original: int) -> None:
+        """The object is another name of ``original``."""
+        made = self._maker.get(original)
+        if made is not None:
+            self._maker[tensor] = made
+
     def written(self, spec: TensorSpec, index: int) -> None:
         """Op ``index`` wrote the memory behind ``spec``."""
         self._writer[spec.storage] = index

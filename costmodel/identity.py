@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from costmodel.ir import Dim, Kind, TensorSpec
+from costmodel.ir import Dim, Kind, Recast, TensorSpec
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _DTYPES = {
@@ -84,11 +84,19 @@ class Identities:
             self._seen[key] = weakref.ref(tensor, lambda _: self._drop(key))
         return spec
 
-    def recast(self, tensor: torch.Tensor) -> None:
-        """The model converts ``tensor`` to the format of its activations, if it is a weight."""
-        spec = self.spec(tensor)
-        if spec.kind in ("parameter", "buffer"):
-            self._specs[id(tensor)] = replace(spec, recast=True)
+    def origin(self, tensor: torch.Tensor) -> TensorSpec | int:
+        """Whose format ``tensor`` has: what is known of it, or the number of its storage, or -1."""
+        known = self._specs.get(id(tensor))
+        if known is not None:
+            return known
+        try:
+            return self._storages.get(tensor.untyped_storage()._cdata, -1)
+        except (NotImplementedError, RuntimeError):
+            return -1
+
+    def recast(self, tensor: torch.Tensor, recast: Recast) -> None:
+        """``tensor`` is the answer of a conversion that did nothing."""
+        self._specs[id(tensor)] = replace(self.spec(tensor), recast=recast)
 
     def close(self) -> None:
         """The trace is done: what dies from now on is none of its business."""

@@ -44,6 +44,23 @@ def symbol(name: str) -> sympy.Symbol:
 
 
 @dataclass(frozen=True, slots=True)
+class Recast:
+    """A conversion that the model asks for, which is nothing to do where formats are the same.
+
+    ``number`` says which one, in the order in which they ran. ``to``: ``float32``, by that name;
+    ``like``, the format of the storage ``like``; ``met``, that of whatever the tensor meets.
+    """
+
+    number: int
+    to: Literal["float32", "like", "met"]
+    like: int = -1
+
+    def same_format(self, other: Recast | None) -> bool:
+        """Whether ``other`` asks for the same format."""
+        return other is not None and (self.to, self.like) == (other.to, other.like)
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One tensor as an op sees it.
 
@@ -51,8 +68,7 @@ class TensorSpec:
     compulsory traffic counts them once. ``storage`` identifies the memory: views share it.
     ``expanded`` lists the dimensions of stride 0, whose elements are stored only once.
     ``channels_last`` says that a 4-D or 5-D tensor is dense with its channels innermost (NHWC).
-    ``recast``: a weight that the model converts to the format of its activations before it uses it,
-    which is nothing to do where formats are the same.
+    ``recast``: it is the answer of a conversion that does nothing in the model's own format.
     ``strides`` are elements from one index to the next of each dimension, of tensors that are not
     ``contiguous``; of those that are, and where sizes are symbols, there are none.
     """
@@ -66,7 +82,7 @@ class TensorSpec:
     contiguous: bool = True
     channels_last: bool = False
     strides: tuple[int, ...] = ()
-    recast: bool = False
+    recast: Recast | None = None
 
     @property
     def ndim(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -23,7 +24,7 @@ from costmodel.conversions import noticing
 from costmodel.dataflow import Dataflow
 from costmodel.dispatch import Plan, decomposed, plan_of
 from costmodel.identity import Identities, dim_of, dtype_name
-from costmodel.ir import Op, Phase, TensorSpec, TraceInfo, graph_of
+from costmodel.ir import Op, Phase, Recast, TensorSpec, TraceInfo, graph_of
 from costmodel.modules import ModulePath
 from costmodel.origins import Names, source_line
 from costmodel.shapes import SHAPES
@@ -55,6 +56,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._phase: Phase = "forward"
         self._twins: dict[int, torch.Tensor] = {}
         self._sequence: dict[int, str] = {}
+        self._recasts = 0
         self._names = Names()
         self._inputs: tuple[TensorSpec, ...] = ()
         self._outputs: tuple[TensorSpec, ...] = ()
@@ -101,7 +103,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             with ExitStack() as stack:
                 stack.enter_context(self.modules.following())
-                stack.enter_context(noticing(self.known.recast))
+                stack.enter_context(noticing(self.known.origin, self._converted))
                 stack.enter_context(self)
                 yield
         finally:
@@ -161,14 +163,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         flow, spec = self.flow, self.known.spec
         index = len(flow.ops)
+        recasts: dict[int, Recast] = {}
         for tensor in used:
             flow.read(id(tensor), spec(tensor), index)
+            if (recast := spec(tensor).recast) is not None:
+                recasts[spec(tensor).storage] = recast
         for tensor in mutated:
             self.known.forget(tensor)
             flow.made(id(tensor), index)
             flow.written(spec(tensor), index)
         for leaf in leaves:
             flow.made(id(leaf), index)
+        if recasts:
+            for tensor in (*mutated, *leaves):
+                if (recast := recasts.get(spec(tensor).storage)) is not None:
+                    self.known.recast(tensor, recast)
         module = self._module()
         source = source_line() if self._phase == "forward" else None
         outputs = tuple([spec(leaf) for leaf in leaves])
@@ -199,6 +208,42 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # The first op after an autograd node is made is the node's own.
             self._sequence.setdefault(torch._C._autograd._get_sequence_nr() - 1, here)
         return here
+
+    def _converted(
+        self, tensor: torch.Tensor, origin: TensorSpec | int | None, by_name: bool
+    ) -> torch.Tensor:
+        """What a conversion returns that does nothing: a name of its own for the same elements.
+
+        Where gradients flow, and with symbolic sizes, only weights are told, by their only name.
+        """
+        spec = self.known.spec(tensor)
+        recast = self._recast(origin, by_name)
+        if spec.dtype != "float32" or recast.same_format(spec.recast):
+            return tensor
+        weight = spec.kind in ("parameter", "buffer")
+        if torch.is_grad_enabled() or self.device == "symbolic":
+            if weight:
+                self.known.recast(tensor, recast)
+            return tensor
+        if recast.to == "met" and not weight:
+            return tensor
+        with torch._C._DisableTorchDispatch():
+            answer = torch.ops.aten.alias(tensor)
+        self.flow.same(id(answer), id(tensor))
+        self.known.recast(answer, recast)
+        return answer  # type: ignore[no-any-return]
+
+    def _recast(self, origin: TensorSpec | int | None, by_name: bool) -> Recast:
+        self._recasts += 1
+        if by_name:
+            return Recast(self._recasts, "float32")
+        if isinstance(origin, TensorSpec):
+            if origin.recast is not None:
+                return replace(origin.recast, number=self._recasts)
+            origin = origin.storage
+        if origin is None or origin < 0:
+            return Recast(self._recasts, "met")
+        return Recast(self._recasts, "like", origin)
 
     # -- arguments -------------------------------------------------------------------------
 

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from costmodel.errors import CostModelError
-from costmodel.ir import Op, TensorSpec, TraceInfo, Weight, graph_of, info_of, ops_of
+from costmodel.ir import Op, Recast, TensorSpec, TraceInfo, Weight, graph_of, info_of, ops_of
 
 if TYPE_CHECKING:
     import networkx as nx
 
-FORMAT = 4
+FORMAT = 5
 
 
 def dumps(graph: nx.DiGraph[int]) -> str:
@@ -68,7 +68,7 @@ def dumps(graph: nx.DiGraph[int]) -> str:
                 s.contiguous,
                 s.channels_last,
                 s.strides,
-                s.recast,
+                None if s.recast is None else [s.recast.number, s.recast.to, s.recast.like],
             ]
             for s in specs
         ],
@@ -90,7 +90,7 @@ def loads(text: str) -> nx.DiGraph[int]:
 def _graph(document: dict[str, Any]) -> nx.DiGraph[int]:
     specs = [
         TensorSpec(tuple(shape), dtype, value, storage, kind, tuple(expanded), contiguous, last,
-                   tuple(strides), recast)
+                   tuple(strides), None if recast is None else Recast(*recast))
         for shape, dtype, value, storage, kind, expanded, contiguous, last, strides, recast
         in document["specs"]
     ]  # fmt: skip

@@ -1,19 +1,26 @@
-"""Weights that a model converts to the format of its activations, which a graph of one format shows
-nowhere but in `TensorSpec.recast`."""
+"""Conversions that do nothing in a graph of float32, which shows them nowhere but in
+`TensorSpec.recast`."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import costmodel as cm
 from costmodel import serial
 from costmodel.conversions import noticing
-from costmodel.execution import eager
-from costmodel.ir import ops_of
+from costmodel.costfunction.pieces import _shape_of
+from costmodel.execution import compiled, eager
+from costmodel.execution.kernel import Kernel
+from costmodel.ir import Op, ops_of
+from costmodel.targets.libraries import imported
 
 
 class Scaled(nn.Module):
@@ -35,7 +42,13 @@ class Scaled(nn.Module):
             scale = scale.to(torch.float32)
         elif self.how == "to its place":
             scale = scale.to(scale.device)
+        elif self.how == "as others say":
+            scale = scale.to(_format_of(x))
         return x * scale
+
+
+def _format_of(x: torch.Tensor) -> torch.dtype:
+    return x.dtype
 
 
 @pytest.mark.parametrize(
@@ -43,6 +56,7 @@ class Scaled(nn.Module):
     [
         ("of x", ["fp16", "fp16"]),
         ("like x", ["fp16", "fp16"]),
+        ("as others say", ["fp16", "fp16"]),
         ("by name", ["fp32"]),
         ("to its place", ["fp32"]),
         ("as it is", ["fp32"]),
@@ -52,43 +66,285 @@ def test_what_a_weight_multiplies_keeps_its_format_where_the_model_converts_the_
     how: str, formats: list[str]
 ) -> None:
     graph = cm.trace(Scaled(how).eval(), "2x3x8x8")
-    (mul,) = [op for op in ops_of(graph) if op.target == "aten.mul"]
-    assert [spec.recast for spec in mul.inputs] == [False, len(formats) == 2]
+    (mul,) = _ops(graph, "aten.mul")
+    assert mul.inputs[0].recast is None
     run = eager.kernels(cm.cost(graph).rows, "amp-fp16")
     own = [k for k in run if k.names[0].startswith("mul")]
     assert [k.dtype for k in own] == formats
     assert [k.names[0] for k in own][-1] == "mul"
     # In one format there is nothing to convert.
-    assert len(eager.kernels(cm.cost(graph).rows, "fp16")) == 2
+    assert len(eager.kernels(cm.cost(graph).rows, "fp32")) == 2
     assert serial.loads(serial.dumps(graph)).nodes[mul.index]["op"] == mul
 
 
 def test_a_weight_that_is_converted_where_it_is_used_is_copied_each_time() -> None:
     class Twice(Scaled):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x) * self.scale.view(1, -1, 1, 1).to(x.dtype)
+            x = super().forward(x)
+            return x * self.scale.view(1, -1, 1, 1).to(x.dtype)
 
     run = eager.kernels(cm.cost(cm.trace(Twice("of x").eval(), "2x3x8x8")).rows, "amp-fp16")
     casts = [k for k in run if k.names[0].startswith("mul") and k.names[0].endswith("cast")]
     assert [k.nbytes for k in casts] == [8 * (4 + 2)] * 2
 
 
+def test_a_converted_weight_is_copied_once_whatever_views_there_are_of_the_copy() -> None:
+    class Viewed(Scaled):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.conv(x)
+            return x * self.scale.to(x.dtype).view(1, -1, 1, 1).expand(2, 8, 6, 6)
+
+    run = eager.kernels(cm.cost(cm.trace(Viewed("").eval(), "2x3x8x8")).rows, "amp-fp16")
+    assert [(k.names[0], k.dtype) for k in run[-3:]] == [
+        ("conv.conv2d", "fp16"),
+        ("view.cast", "fp16"),
+        ("mul", "fp16"),
+    ]
+
+
+class Normed(nn.Module):
+    """A norm that measures in float32 and answers in the format that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 64)
+        self.weight = nn.Parameter(torch.ones(64))
+
+    def norm(self, x: torch.Tensor) -> torch.Tensor:
+        given = x.dtype
+        x = x.to(torch.float32)
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+        return self.weight * x.to(
+            given,
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.norm(self.first(x)))
+
+
+class _Formats(TorchDispatchMode):
+    """What really runs: the format of each result that is no view of an argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[str, int]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        view = any(r.alias_info is not None for r in func._schema.returns)
+        first = result[0] if isinstance(result, tuple) else result
+        if isinstance(first, torch.Tensor) and not view and "view" not in func.__name__:
+            self.made.append((str(first.dtype).removeprefix("torch."), first.numel()))
+        return result
+
+
+_LONG = {"fp32": "float32", "bf16": "bfloat16"}
+
+
+def _written(kernels: list[Kernel]) -> list[tuple[str, int]]:
+    sizes = {"fp32": 4, "bf16": 2}
+    return [(_LONG[k.dtype], k.writes[0].nbytes // sizes[k.dtype]) for k in kernels]
+
+
+def test_a_network_of_bfloat16_runs_the_conversions_that_it_asks_for() -> None:
+    model = Normed().eval()
+    kernels = eager.kernels(cm.cost(cm.trace(model, "8x64")).rows, "bf16")
+    model.bfloat16()
+    x = torch.zeros(8, 64, dtype=torch.bfloat16)
+    with torch.no_grad(), _Formats() as truth:
+        model(x)
+    assert _written(kernels) == truth.made
+    assert [k.names[0] for k in kernels if k.names[0].endswith("cast")] == [
+        "square.cast",
+        "mul_1.cast",
+    ]
+
+
+def test_under_autocast_a_norm_answers_in_the_format_it_was_given() -> None:
+    run = eager.kernels(cm.cost(cm.trace(Normed().eval(), "8x64")).rows, "amp-bf16")
+    formats = [(k.names[0], k.dtype) for k in run if ".linear" not in k.names[0]]
+    assert formats == [
+        ("square.cast", "fp32"),
+        ("square", "fp32"),
+        ("mean", "fp32"),
+        ("add", "fp32"),
+        ("rsqrt", "fp32"),
+        ("mul", "fp32"),
+        ("mul_1.cast", "bf16"),
+        ("mul_1", "fp32"),  # its weight is float32
+    ]
+
+
+def test_a_copy_lies_in_memory_of_its_own() -> None:
+    run = eager.kernels(cm.cost(cm.trace(Normed().eval(), "8x64")).rows, "bf16")
+    named = {k.names[0]: k for k in run}
+    cast, source = named["square.cast"], named["first.linear"].writes[0].storage
+    copy = cast.writes[0].storage
+    assert [a.storage for a in cast.reads] == [source] != [copy]
+    assert [a.storage for a in named["square"].reads] == [copy]
+    assert named["mul"].reads[0].storage == copy
+    assert named["mul"].reads[0].nbytes == 8 * 64 * 4
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "amp-bf16"])
+def test_inductor_fuses_the_conversions_of_a_norm_into_it(dtype: str) -> None:
+    run = compiled.kernels(cm.cost(cm.trace(Normed().eval(), "8x64")).rows, dtype)
+    first = next(i for i, k in enumerate(run) if k.names == ("first.linear",))
+    norm = run[first + 1]
+    assert norm.names[0] == "square.cast"
+    assert {"rsqrt", "mul_1.cast", "mul_1"} <= {*norm.names}
+    made, *weights = sorted(norm.reads, key=lambda access: access.weight)
+    assert [made.storage] == [a.storage for a in run[first].writes]
+    assert all(access.weight for access in weights)
+
+
+def test_llama_in_bfloat16_launches_what_transformers_launches(
+    needs: Callable[[str], None],
+) -> None:
+    needs("transformers")
+    transformers = imported("transformers")
+    config = transformers.LlamaConfig(
+        num_hidden_layers=2, hidden_size=64, intermediate_size=128, num_attention_heads=4,
+        num_key_value_heads=4, vocab_size=100,
+    )  # fmt: skip
+    model = transformers.LlamaModel(config).eval()
+    ids = torch.zeros(1, 8, dtype=torch.int64)
+    kernels = eager.kernels(
+        cm.cost(cm.trace(model, "int64:1x8", {"use_cache": False})).rows, "bf16"
+    )
+    model.bfloat16()
+    with torch.no_grad(), _Formats() as truth:
+        model(ids, use_cache=False)
+
+    def large(made: list[tuple[str, int]]) -> Counter[tuple[str, int]]:
+        return Counter(kernel for kernel in made if kernel[1] >= 128)
+
+    assert large(_written(kernels)) == large(truth.made)
+    casts = [k for k in kernels if k.names[0].endswith("cast") and "norm" in k.names[0]]
+    assert len(casts) == 2 * 5
+
+
+def test_ops_that_take_a_format_answer_in_it_and_copy_nothing() -> None:
+    class Attending(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(x, -1, dtype=torch.float32).to(x.dtype) @ x
+
+    rows = cm.cost(cm.trace(Attending(), "2x16x16")).rows
+    for dtype in ("bf16", "amp-bf16"):
+        run = [(k.names[0], k.dtype, k.nbytes) for k in eager.kernels(rows, dtype)]
+        given = 2 if dtype == "bf16" else 4
+        assert run[0] == ("softmax", "fp32", 2 * 256 * (given + 4))
+    assert [k.names[0] for k in eager.kernels(rows, "bf16")] == [
+        "softmax",
+        "matmul.cast",
+        "matmul",
+    ]
+
+
+def _elsewhere(y: torch.Tensor) -> torch.Tensor:
+    return torch.neg(y.to(_format_of(y)))  # whose, this function cannot tell
+
+
+class Asking(nn.Module):
+    """Asks for a format in every way that there is."""
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        y = x + 1
+        return [
+            torch.neg(y.float()),
+            torch.neg(y.to(torch.float32)),
+            torch.neg(y.to(dtype=torch.float)),
+            torch.neg(y.to(torch.float, copy=False)),
+            torch.neg(y.to(
+                y.dtype
+            )),
+            torch.neg(y.to(x)),
+            torch.neg(y.type_as(x)),
+            torch.neg(y.float().to(torch.float32)),
+            torch.neg(y.to(torch.float32).view(-1)),
+            _elsewhere(y),
+        ]  # fmt: skip
+
+
+def test_each_way_of_asking_is_understood() -> None:
+    asked = [op.inputs[0].recast for op in _ops(cm.trace(Asking(), "4"), "aten.neg")]
+    named, like = ("float32", -1), ("like", 0)
+    own = ("like", 1)
+    assert [r and (r.to, r.like) for r in asked] == [
+        named, named, named, named, own, like, like, named, named, None,
+    ]  # fmt: skip
+    numbers = [r.number for r in asked if r is not None]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_a_copy_in_the_format_of_a_copy_takes_its_format() -> None:
+    class Chained(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x.float()
+            return (x + 1).to(y.dtype) * 2
+
+    (mul,) = _ops(cm.trace(Chained(), "4"), "aten.mul")
+    assert mul.inputs[0].recast is not None
+    assert mul.inputs[0].recast.to == "float32"
+
+
+def test_edges_reach_through_a_conversion() -> None:
+    graph = cm.trace(Normed().eval(), "8x64")
+    index = {op.name: op.index for op in ops_of(graph)}
+    for reader in ("square", "mul"):
+        assert graph.edges[index["to"], index[reader]]["nbytes"] == 8 * 64 * 4
+
+
+def test_training_and_counting_do_not_change_by_conversions() -> None:
+    model = Normed()
+    graph = cm.trace(model, "8x64", mode="train")
+    assert all(spec.recast is None for op in ops_of(graph) for spec in op.inputs)
+    assert {op.phase for op in ops_of(graph)} == {"forward", "backward"}
+    copies = [op for op in ops_of(cm.trace(model, "8x64")) if op.target == "aten.alias"]
+    assert copies == []
+
+
+def test_repeated_blocks_with_conversions_are_alike() -> None:
+    model = nn.Sequential(nn.Linear(64, 64), Normed(), Normed()).eval()
+    rows = cm.cost(cm.trace(model, "8x64")).rows
+    first, second = ([r for r in rows if r.op.module.startswith(n)] for n in "12")
+    assert _shape_of(first) == _shape_of(second)
+    plain = nn.Sequential(Scaled("of x"), nn.Conv2d(8, 3, 3, padding=2), Scaled("by name")).eval()
+    rows = cm.cost(cm.trace(plain, "2x3x8x8")).rows
+    first, last = ([r for r in rows if r.op.module.startswith(n)] for n in "02")
+    assert _shape_of(first) != _shape_of(last)
+
+
 def test_methods_are_put_back_whatever_happens() -> None:
-    before = {name: getattr(torch.Tensor, name) for name in ("to", "type_as")}
-    with suppress(ZeroDivisionError), noticing(lambda _: None):
-        assert torch.Tensor.to is not before["to"]
+    names = ("to", "type_as", "float", "dtype")
+    before = {name: getattr(torch.Tensor, name) for name in names}
+    with suppress(ZeroDivisionError), noticing(lambda _: None, lambda tensor, *_: tensor):
+        assert all(getattr(torch.Tensor, name) is not before[name] for name in names)
+        assert torch.ones(2).dtype == torch.float32
         raise ZeroDivisionError
-    assert {name: getattr(torch.Tensor, name) for name in before} == before
-    assert not {*before} & {*vars(torch.Tensor)}
+    assert {name: getattr(torch.Tensor, name) for name in names} == before
+    assert not {*names} & {*vars(torch.Tensor)}
 
 
 def test_only_conversions_that_do_nothing_are_noticed() -> None:
-    seen: list[torch.Tensor] = []
+    seen: list[tuple[int, int | None, bool]] = []
     x, y = torch.ones(2), torch.ones(2, dtype=torch.float64)
-    with noticing(seen.append):
+
+    def convert(tensor: torch.Tensor, origin: int | None, by_name: bool) -> torch.Tensor:
+        seen.append((id(tensor), origin, by_name))
+        return tensor
+
+    with noticing(id, convert):
         assert x.to(y.dtype).dtype == torch.float64
         assert x.to("cpu") is x
         assert not seen
         assert x.to(x.dtype) is x
         assert y.type_as(y) is y
-    assert [id(tensor) for tensor in seen] == [id(x), id(y)]
+        assert x.float() is x
+    assert seen == [(id(x), id(x), False), (id(y), id(y), False), (id(x), None, True)]
+
+
+def _ops(graph: Any, target: str) -> list[Op]:
+    return [op for op in ops_of(graph) if op.target == target]

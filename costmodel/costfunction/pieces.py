@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from costmodel.errors import CostModelError
-from costmodel.ir import ITEMSIZE, TensorSpec, Weight
+from costmodel.ir import ITEMSIZE, Recast, TensorSpec, Weight
 from costmodel.memory import lifetimes, timeline
 from costmodel.roofline import batch_of
 from costmodel.table import CostTable, Row
@@ -140,14 +140,21 @@ def _counts(rows: Sequence[Row], weights: Sequence[Weight]) -> tuple[int, ...]:
 
 def _shape_of(rows: Sequence[Row]) -> Hashable:
     """The ops with their tensors numbered in order of appearance."""
-    numbers: dict[int, int] = {}
+    numbers: dict[Hashable, int] = {}
+
+    def number(key: Hashable) -> int:
+        return numbers.setdefault(key, len(numbers))
+
+    def asked(recast: Recast | None) -> Hashable:
+        if recast is None:
+            return None
+        return recast.to, number(recast.like), number(("recast", recast.number))
 
     def plain(value: Any) -> Hashable:
         if isinstance(value, TensorSpec):
-            number = numbers.setdefault(value.storage, len(numbers))
-            return (number, value.shape, ITEMSIZE[value.dtype], value.dtype, value.kind,
-                    value.expanded, value.contiguous, value.channels_last,
-                    value.strides, value.recast)  # fmt: skip
+            return (number(value.storage), value.shape, ITEMSIZE[value.dtype], value.dtype,
+                    value.kind, value.expanded, value.contiguous, value.channels_last,
+                    value.strides, asked(value.recast))  # fmt: skip
         if isinstance(value, (tuple, list)):
             return tuple(plain(item) for item in value)
         return value if isinstance(value, Hashable) else repr(value)

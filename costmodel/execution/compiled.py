@@ -78,12 +78,17 @@ def _copies_apart(launched: Sequence[Kernel]) -> list[Kernel]:
             owner, copies = op, {}
         reads = tuple(replace(a, storage=copies.get(a.storage, a.storage)) for a in kernel.reads)
         writes = kernel.writes
-        if part in _COPYING and not kernel.reads[0].weight:
+        if part in _COPYING and not kernel.reads[0].weight and _over_itself(kernel):
             source = kernel.reads[0].storage
             copies[source] = -2 - source  # no tensor has it: theirs count from -1
             writes = tuple(replace(a, storage=copies[source]) for a in writes)
         found.append(replace(kernel, reads=reads, writes=writes))
     return found
+
+
+def _over_itself(kernel: Kernel) -> bool:
+    """Whether a copy goes by the storage of its source; those that a model asks for do not."""
+    return kernel.writes[0].storage == kernel.reads[0].storage
 
 
 def _constant_first(launched: Sequence[Kernel]) -> list[Kernel]:

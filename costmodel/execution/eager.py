@@ -9,7 +9,7 @@ gathering them afterwards is a view.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 
 from costmodel.errors import CostModelError
@@ -91,7 +91,7 @@ def launches(rows: Sequence[Row], dtype: str) -> Iterator[tuple[Row, Kernel]]:
         elif row.family == "movement" and _gathers(row.op, interleaved):
             continue
         for cast in casts.get(index, ()):
-            yield row, _conversion(cast, row.op)
+            yield row, _conversion(cast, row.op, formats)
         for kernel in _launches(index, row, formats):
             yield row, kernel
 
@@ -108,10 +108,10 @@ def _launches(index: int, row: Row, formats: Formats) -> Iterator[Kernel]:
         return
     main = kernel_of(index, row, formats)
     if row.family in ("normalization", "softmax") and op.inputs and _scattered(op.inputs[0]):
-        yield _copy_of(op, op.inputs[0], formats.inputs[index])
+        yield _copy_of(op, op.inputs[0], formats, index)
         main = replace(main, strided=False)
     for spec in _interleaved_factors(row):
-        yield _copy_of(op, spec, formats.inputs[index])
+        yield _copy_of(op, spec, formats, index)
     if measures_first(op):
         yield _moments_of(main)
     if row.family == "attention" and main.geometry is not None and op.inputs[0].ndim != _FUSED_RANK:
@@ -160,8 +160,8 @@ def _step_by_step(whole: Kernel, g: Geometry) -> Iterator[Kernel]:
 def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
     """The kernel of one op, nothing fused into it."""
     op, cost = row.op, row.cost
-    reads = _accesses(op.inputs, formats.inputs[index], formats.compute[index])
-    writes = _accesses((*op.outputs, *op.writes), {}, formats.outputs[index])
+    reads = _accesses(op.inputs, formats, lambda spec: formats.stored(index, spec))
+    writes = _accesses((*op.outputs, *op.writes), formats, lambda _: formats.outputs[index])
     if cost is not None:
         reads = _scaled(reads, cost.bytes_read, distinct_bytes(op.inputs))
         writes = _scaled(writes, cost.bytes_written, distinct_bytes((*op.outputs, *op.writes)))
@@ -202,13 +202,15 @@ def replace_ops(kernel: Kernel, ops: int) -> Kernel:
 
 
 def _accesses(
-    specs: Sequence[TensorSpec], stored: dict[int, str], default: str
+    specs: Sequence[TensorSpec], formats: Formats, stored: Callable[[TensorSpec], str]
 ) -> tuple[Access, ...]:
-    seen: dict[int, Access] = {}
+    seen: dict[Hashable, Access] = {}
     for spec in specs:
-        if spec.value not in seen:
-            size = size_of(spec, stored.get(spec.storage, default))
-            seen[spec.value] = Access(spec.storage, size, spec.kind in ("parameter", "buffer"))
+        memory = formats.memory(spec)
+        if (memory, spec.value) not in seen:
+            weight = spec.kind in ("parameter", "buffer") and memory == spec.storage
+            access = Access(memory, size_of(spec, stored(spec)), weight)
+            seen[memory, spec.value] = access
     return tuple(seen.values())
 
 
@@ -251,9 +253,10 @@ def _channels_last(spec: TensorSpec) -> bool:
     return spec.channels_last and not spec.contiguous
 
 
-def _conversion(cast: Cast, op: Op) -> Kernel:
-    spec = cast.spec
-    weight = spec.kind in ("parameter", "buffer")
+def _conversion(cast: Cast, op: Op, formats: Formats) -> Kernel:
+    spec, memory = cast.spec, formats.memory(cast.spec)
+    source = spec.storage if cast.asked else memory
+    weight = spec.kind in ("parameter", "buffer") and source == spec.storage
     return Kernel(
         (f"{op.name}.cast",),
         op.module,
@@ -262,14 +265,14 @@ def _conversion(cast: Cast, op: Op) -> Kernel:
         cast.target,
         0,
         0,
-        (Access(spec.storage, size_of(spec, cast.source), weight),),
-        (Access(spec.storage, size_of(spec, cast.target), False),),
+        (Access(source, size_of(spec, cast.source), weight),),
+        (Access(memory, size_of(spec, cast.target), False),),
     )
 
 
-def _copy_of(op: Op, spec: TensorSpec, stored: dict[int, str]) -> Kernel:
-    dtype = stored.get(spec.storage, "fp32")
-    access = Access(spec.storage, size_of(spec, dtype))
+def _copy_of(op: Op, spec: TensorSpec, formats: Formats, index: int) -> Kernel:
+    dtype = formats.stored(index, spec)
+    access = Access(formats.memory(spec), size_of(spec, dtype))
     return Kernel(
         (f"{op.name}.contiguous",), op.module, "movement", "move", dtype, 0, 0, (access,),
         (access,), strided=True, walk=walk_of((spec,), dense(spec)),

@@ -30,6 +30,12 @@ _FLOAT32 = {
 }  # fmt: skip
 
 
+#: Ops that take the format of their result as an argument.
+_OWN_DTYPE = {
+    "aten.softmax", "aten._softmax", "aten.log_softmax", "aten._log_softmax", "aten.sum",
+    "aten.mean", "aten.prod", "aten.cumsum", "aten.cumprod",
+}  # fmt: skip
+
 #: Norms that timm's fast mode covers, and where the files of its layers are found.
 _FAST_NORMS = {"aten.layer_norm", "aten.group_norm", "aten.rms_norm"}
 _FAST_SOURCE = "timm/layers/norm"
@@ -43,6 +49,13 @@ def policy_of(op: Op) -> Policy:
     if op.target in _FLOAT32 or family in _FLOAT32_FAMILIES:
         return "float32"
     return "input" if family == "batch_norm" else "widest"
+
+
+def returns_float32(op: Op) -> bool:
+    """Whether the call itself asks for float32, whatever it is given: nothing is copied for it
+    (``softmax(x, -1, dtype=torch.float32)``; "autocast to the given dtype" in the same section).
+    """
+    return op.target in _OWN_DTYPE and "float32" in (*op.args, *op.kwargs.values())
 
 
 def in_fast_norm(op: Op) -> bool:
