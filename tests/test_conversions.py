@@ -226,21 +226,50 @@ def test_llama_in_bfloat16_launches_what_transformers_launches(
     assert len(casts) == 2 * 5
 
 
-def test_ops_that_take_a_format_answer_in_it_and_copy_nothing() -> None:
-    class Attending(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.softmax(x, -1, dtype=torch.float32).to(x.dtype) @ x
+class Attending(nn.Module):
+    """Attention whose products are summed up, too; it may name float32 itself."""
 
-    rows = cm.cost(cm.trace(Attending(), "2x16x16")).rows
-    for dtype in ("bf16", "amp-bf16"):
-        run = [(k.names[0], k.dtype, k.nbytes) for k in eager.kernels(rows, dtype)]
-        given = 2 if dtype == "bf16" else 4
-        assert run[0] == ("softmax", "fp32", 2 * 256 * (given + 4))
-    assert [k.names[0] for k in eager.kernels(rows, "bf16")] == [
-        "softmax",
-        "matmul.cast",
-        "matmul",
-    ]
+    def __init__(self, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        products = x @ x
+        scores = torch.softmax(products, -1, dtype=self.dtype).to(x.dtype)
+        return scores @ x + products.sum(-1, keepdim=True, dtype=self.dtype)
+
+
+@pytest.mark.parametrize(
+    ("named", "dtype", "expected"),
+    [
+        # SoftMax.cpp widens half precision inside its kernel; of bfloat16 it makes a copy first.
+        (None, "amp-fp16", "matmul softmax matmul_1.cast matmul_1.cast matmul_1 sum add"),
+        (
+            None,
+            "amp-bf16",
+            "matmul softmax.cast softmax matmul_1.cast matmul_1.cast matmul_1 sum add",
+        ),
+        (None, "fp16", "matmul softmax matmul_1 sum add"),
+        (torch.float32, "fp16", "matmul softmax matmul_1.cast matmul_1 sum add"),
+        (torch.float32, "bf16", "matmul softmax.cast softmax matmul_1.cast matmul_1 sum add"),
+        (torch.float32, "fp32", "matmul softmax matmul_1 sum add"),
+    ],
+)
+def test_what_answers_in_float32_copies_its_input_only_where_its_kernel_can_not_read_it(
+    named: torch.dtype | None, dtype: str, expected: str
+) -> None:
+    rows = cm.cost(cm.trace(Attending(named), "2x16x16")).rows
+    run = eager.kernels(rows, dtype)
+    own = [k for k in run if k.names[0] != "matmul.cast"]
+    assert " ".join(k.names[0] for k in own) == expected
+    formats = {k.names[0]: k.dtype for k in own}
+    plain = dtype == "fp32" or (named is None and not dtype.startswith("amp"))
+    assert formats["softmax"] == formats["sum"] == (dtype if plain else "fp32")
+    given, answered = {"fp32": (4, 4)}.get(dtype, (2, 2 if plain else 4))
+    softmax, total = (next(k for k in own if k.names[0] == name) for name in ("softmax", "sum"))
+    given_to_softmax = 4 if "softmax.cast" in expected else given
+    assert softmax.nbytes == 2 * 256 * (given_to_softmax + answered)
+    assert total.nbytes == 2 * (256 * given + 16 * answered)
 
 
 def _elsewhere(y: torch.Tensor) -> torch.Tensor:

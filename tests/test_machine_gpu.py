@@ -14,6 +14,7 @@ from costmodel import tracer
 from costmodel.execution import compiled, eager
 from costmodel.execution.kernel import Kernel
 from costmodel.machine import gpu
+from costmodel.machine.constants import values_of
 from costmodel.machine.times import Times
 from costmodel.roofline import times_of
 from costmodel.setting import setting
@@ -314,6 +315,34 @@ def test_a_norm_of_maps_knows_their_order() -> None:
     assert memory(first) == pytest.approx(2 * memory(last))
     # A network traced channels first, told as if it had been given channels last.
     assert memory(first, "nhwc") == memory(last)
+
+
+def test_channels_first_maps_are_turned_for_matrix_units_as_filters_need_it() -> None:
+    """3x3 filters have their whole input turned and a share of their output, 1x1 ones a share of
+    their input; each pass reads and writes what it turns."""
+    net = nn.Sequential(
+        nn.Conv2d(64, 128, 3, padding=1, bias=False), nn.Conv2d(128, 64, 1, bias=False)
+    )
+    rows = cm.cost(cm.trace(net.eval(), "8x64x32x32")).rows
+
+    def turned(dtype: str, outside: float, pointwise: float) -> list[float]:
+        chosen = setting("rtx4090", dtype=dtype, execution="eager", layout="nchw")
+        shares = {"transposed_share": outside, "pointwise_transposed_share": pointwise}
+        run = eager.kernels(rows, dtype)
+        first, last = (
+            times_of(run, replace(chosen, layout=layout), shares).memory
+            for layout in ("nchw", "nhwc")
+        )
+        rate = 1008e9 * values_of("gpu/eager")["stream_efficiency"]
+        return list((first - last) * rate)
+
+    pixels, small, large = 8 * 32 * 32 * 2, 64, 128
+    weights = 64 * 128 * 2
+    read = pixels * small + 9 * weights
+    assert turned("fp16", 0.0, 0.0) == pytest.approx([2 * read, 0.0])
+    assert turned("fp16", 1.0, 0.0) == pytest.approx([2 * read + 2 * pixels * large, 0.0])
+    assert turned("fp16", 0.0, 0.5) == pytest.approx([2 * read, pixels * large + weights])
+    assert turned("fp32", 1.0, 1.0) == [0.0, 0.0]
 
 
 def test_what_a_network_turns_to_channels_first_stays_so_in_a_run_with_channels_last() -> None:

@@ -250,6 +250,62 @@ def test_inductor_fuses_what_lies_between_products() -> None:
     assert launched[1].nbytes == 3 * plane + 4 * 16 * 4
 
 
+class Joining(nn.Module):
+    """Convolutions whose outputs are put one after another, at first through sigmoids if asked."""
+
+    def __init__(self, parts: int, through: bool = False) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 1, bias=False) for _ in range(parts))
+        self.through = through
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [conv(x) for conv in self.convs]
+        return torch.relu(torch.cat([p.sigmoid() for p in parts] if self.through else parts, 1))
+
+
+@pytest.mark.parametrize(
+    ("parts", "lanes", "apart"),
+    [(2, 0, False), (8, 0, False), (9, 0, True), (2, 16, True), (9, 8, True), (1, 16, False)],
+)
+def test_inductor_reads_what_it_put_together_in_another_loop(
+    parts: int, lanes: int, apart: bool
+) -> None:
+    """Always on a CPU, and on a GPU of more than eight parts: the whole is written, and read."""
+    rows = table_of(Joining(parts), 2, 4, 8, 8).rows
+    run = compiled.kernels(rows, "fp32", lanes)[parts:]
+    assert [k.names for k in run] == ([("cat",), ("relu",)] if apart else [("cat", "relu")])
+    whole = parts * 2 * 4 * 8 * 8 * 4
+    assert [k.nbytes for k in run] == [2 * whole] * len(run)
+    if apart:
+        assert run[1].reads[0].storage == run[0].writes[0].storage
+        assert len(run[0].reads) == parts
+
+
+def test_inductor_computes_the_parts_of_a_whole_where_they_will_lie() -> None:
+    run = compiled.kernels(table_of(Joining(2, through=True), 2, 4, 8, 8).rows, "fp32", 16)
+    assert [k.names for k in run[2:]] == [("sigmoid", "sigmoid_1", "cat"), ("relu",)]
+
+
+@pytest.mark.parametrize(("lanes", "loops"), [(0, 1), (16, 2)])
+def test_inductor_pads_in_a_loop_of_its_own_on_a_cpu(lanes: int, loops: int) -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8)
+            self.last = nn.Conv2d(8, 8, 3, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.norm(self.conv(x)))
+            return self.last(nn.functional.pad(x, (1, 1, 1, 1)))
+
+    run = compiled.kernels(table_of(Padded(), 2, 8, 6, 6).rows, "fp32", lanes)
+    names = [n for k in run for n in k.names]
+    assert names == ["conv.conv2d", "norm.batch_norm", "relu", "pad", "last.conv2d"]
+    assert len(run) == 2 + loops
+    map_, padded = 2 * 8 * 6 * 6 * 4, 2 * 8 * 8 * 8 * 4
+    assert sum(a.nbytes for k in run[1:-1] for a in k.writes) == padded + (loops - 1) * map_
+
+
 def test_inductor_writes_where_an_operand_ends_and_takes_roots_inside() -> None:
     """Norm and ReLU of 8 x 4 x 4: one kernel, over the convolution's output; a root an element.
     An operand that is read again keeps its place."""

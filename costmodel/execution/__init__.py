@@ -13,7 +13,7 @@ from costmodel.hardware.schema import Engine, Profile
 from costmodel.table import Row
 
 #: Execution -> module. Each has ``kernels(rows, dtype) -> list[Kernel]`` and ``DTYPES``; one with
-#: ``BLOCKED_BY_LANES`` takes the lanes of a vector, too.
+#: ``TAKES_LANES`` takes the lanes of a vector, too.
 EXECUTIONS = {
     "eager": "eager",
     "compiled": "compiled",
@@ -47,7 +47,7 @@ def kernels_of(
     module = module_of(execution)
     found: list[Kernel] = (
         module.kernels(rows, dtype, lanes)
-        if getattr(module, "BLOCKED_BY_LANES", False)
+        if getattr(module, "TAKES_LANES", False)
         else module.kernels(rows, dtype)
     )
     if getattr(module, "SAMPLE_BY_SAMPLE", False):

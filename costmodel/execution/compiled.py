@@ -14,11 +14,14 @@ from dataclasses import dataclass, replace
 from costmodel.execution import eager
 from costmodel.execution.formats import BYTES
 from costmodel.execution.kernel import Access, Kernel, nbytes
+from costmodel.rules.copies import PADS, parts_of
 from costmodel.table import Row
 
 DTYPES = eager.DTYPES
 engine_on = eager.engine_on
 FRAMEWORK = True
+#: It writes other loops for CPUs.
+TAKES_LANES = True
 #: Whose measured constants serve where none were measured: it calls the same libraries.
 CALLS_LIBRARIES_OF = "eager"
 #: Inductor runs every convolution on a CPU so (torch/_inductor/graph.py, ``decide_layout_opt``),
@@ -40,6 +43,19 @@ _COPYING = ("cast", "contiguous")
 _MEASURING = ".moments"
 
 
+#: Tensors that a GPU's loop puts one after another itself (``max_pointwise_cat_inputs`` in
+#: torch/_inductor/config.py).
+_PARTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Seams:
+    """Ops whose results are read by other loops than theirs, and ops whose loops are new ones."""
+
+    after: frozenset[str] = frozenset()
+    before: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     """Kernels fused so far; a product's group takes no others."""
@@ -48,17 +64,37 @@ class _Group:
     open: bool
 
 
-def kernels(rows: Sequence[Row], dtype: str) -> list[Kernel]:
-    """The kernels of one compiled run, in order."""
+def kernels(rows: Sequence[Row], dtype: str, lanes: int = 0) -> list[Kernel]:
+    """The kernels of one compiled run, in order.
+
+    ``lanes``: fp32 values of a vector of the x86 cores, 0 on others.
+    """
     launched = (kernel for _, kernel in eager.launches(rows, dtype))
     kept = (kernel for kernel in launched if not kernel.names[0].endswith(_MEASURING))
-    return fused([replace(kernel, walk=None, turned=False) for kernel in kept])
+    return fused(
+        [replace(kernel, walk=None, turned=False) for kernel in kept], _seams(rows, lanes > 0)
+    )
 
 
-def fused(launched: Sequence[Kernel]) -> list[Kernel]:
+def _seams(rows: Sequence[Row], cpu: bool) -> _Seams:
+    """Where inductor's loops end and begin whatever feeds them.
+
+    On a CPU a concatenation is a loop for each of its parts, which writes it where the whole will
+    lie, and what reads the whole is another loop; on a GPU parts are told apart inside the reader's
+    loop if they are few (``cat`` in torch/_inductor/lowering.py). A padded map has extents of its
+    own, and so a loop on a CPU.
+    """
+    most = 1 if cpu else _PARTS
+    return _Seams(
+        frozenset(row.op.name for row in rows if parts_of(row.op) > most),
+        frozenset(row.op.name for row in rows if cpu and row.op.target in PADS),
+    )
+
+
+def fused(launched: Sequence[Kernel], seams: _Seams | None = None) -> list[Kernel]:
     """The kernels that inductor makes of those that eager mode launches."""
     own = [_generated(kernel) for kernel in launched]
-    groups = _grouped(_constant_first(_copies_apart(own)))
+    groups = _grouped(_constant_first(_copies_apart(own)), seams or _Seams())
     last_reader = _last_readers(groups)
     return [_merged(group, index, last_reader) for index, group in enumerate(groups)]
 
@@ -146,7 +182,7 @@ def _product(extents: Sequence[int]) -> int:
     return product
 
 
-def _grouped(launched: Sequence[Kernel]) -> list[_Group]:
+def _grouped(launched: Sequence[Kernel], seams: _Seams) -> list[_Group]:
     """Kernels put into the youngest group that feeds them, if that one is open.
 
     A group that feeds a kernel and that nobody else has read yet waits for it: inductor computes
@@ -160,16 +196,19 @@ def _grouped(launched: Sequence[Kernel]) -> list[_Group]:
         sources = sorted({maker[a.storage] for a in kernel.reads if a.storage in maker})
         fusible = kernel.unit != "matrix" and kernel.family not in _OPAQUE
         home = sources[-1] if sources else -1
-        if not fusible or home < 0 or not groups[home].open:
+        new = kernel.names[0] in seams.before
+        if not fusible or home < 0 or not groups[home].open or new:
             home = len(groups)
             groups.append(_Group([], fusible))
         waiting = [i for i in sources if i != home and groups[i].open and not readers.get(i)]
-        if fusible:
+        if fusible and not new:
             _move(waiting, home, groups, maker, readers)
         for index in sources:
             if index != home and groups[index].members:
                 readers.setdefault(index, set()).add(home)
         groups[home].members.append(kernel)
+        if kernel.names[0] in seams.after:
+            groups[home] = replace(groups[home], open=False)
         for access in kernel.writes:
             maker[access.storage] = home
     return [group for group in groups if group.members]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from costmodel.hardware.peaks import computes_in
 from costmodel.hardware.schema import CpuEngine, Engine
 from costmodel.ir import Op, Recast, TensorSpec
-from costmodel.rules.autocast import Policy, policy_of, returns_float32
+from costmodel.rules.autocast import Policy, policy_of, returns_float32, widens_itself
 
 BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5}
 AMP = {"amp-fp16": "fp16", "amp-bf16": "bf16"}
@@ -105,9 +105,9 @@ def _followed(
                 casts.append(Cast(index, spec, plain, have, asked=True))
         policy = policy_of(op)
         wanted = _computed(policy, now, low) if now or policy == "lower" else first
-        converts = policy in ("lower", "float32")
         if returns_float32(op):
-            wanted, converts = "fp32", False
+            policy, wanted = "float32", "fp32"
+        converts = policy == "lower" or (policy == "float32" and not widens_itself(op, low))
         stored: dict[Hashable, str] = {}
         for spec, have in zip(floats, now, strict=True):
             if converts and have != wanted:

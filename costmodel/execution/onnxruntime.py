@@ -41,7 +41,7 @@ FUSING = Fusing(
     turned=True,
 )
 #: The number of channels of a block follows the length of a vector.
-BLOCKED_BY_LANES = True
+TAKES_LANES = True
 #: Channels that are moved into blocks together, the last block filled up: 116 and 232 are taken,
 #: 58 are not, as profiles of version 1.32 show (older sources want whole blocks).
 _ALIGNED = 4

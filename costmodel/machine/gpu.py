@@ -242,15 +242,18 @@ def turned_seconds(run: Features, board: Board, constants: Mapping[str, float]) 
     """Seconds of passes of their own that bring a convolution's maps into its order and back.
 
     Matrix units want channels last, in groups of as many as their tiles have columns: maps are
-    copied into that order and back. Where everything else has channels last, what a group norm
-    answered channels first is copied before the next convolution.
+    copied into that order and back. Some of their kernels write channels first themselves, and of
+    1x1 filters, which are plain products, some read so. Where everything else has channels last,
+    what a group norm answered channels first is copied before the next convolution.
     """
     united = matrix_units(run) & bool(board.matrix)
     slow, fast = constants["turn_efficiency"], constants["strided_efficiency"]
     last = run.channels_last
     maps = run.read + run.written
     first = united & (run.kind == "conv") & ~last
-    moved = np.where(first, 2 * maps * constants["transposed_share"], 0.0)
+    outside = run.read + run.written * constants["transposed_share"]
+    pointwise = run.read * constants["pointwise_transposed_share"]
+    moved = np.where(first, 2 * np.where(run.taps == 1, pointwise, outside), 0.0)
     turned = run.strided & np.isin(run.kind, ("conv", "depthwise")) & last
     moved += np.where(turned, 2 * run.read / np.where(run.turned, slow, fast), 0.0)
     moved += np.where(united & ragged_groups(run) & last, 2 * maps / fast, 0.0)

@@ -30,11 +30,11 @@ _FLOAT32 = {
 }  # fmt: skip
 
 
-#: Ops that take the format of their result as an argument.
-_OWN_DTYPE = {
-    "aten.softmax", "aten._softmax", "aten.log_softmax", "aten._log_softmax", "aten.sum",
-    "aten.mean", "aten.prod", "aten.cumsum", "aten.cumprod",
-}  # fmt: skip
+#: Ops that take the format of their result as an argument, which autocast makes float32
+#: (``AT_FORALL_FP32_SET_OPT_DTYPE`` in ATen/autocast_mode.h; a mean takes one, too).
+_SOFTMAX = {"aten.softmax", "aten._softmax", "aten.log_softmax", "aten._log_softmax"}
+_SUMS = {"aten.sum", "aten.prod", "aten.mean", "aten.linalg_vector_norm", "aten.norm"}
+_OWN_DTYPE = _SOFTMAX | _SUMS | {"aten.cumsum", "aten.cumprod"}
 
 #: Norms that timm's fast mode covers, and where the files of its layers are found.
 _FAST_NORMS = {"aten.layer_norm", "aten.group_norm", "aten.rms_norm"}
@@ -52,10 +52,17 @@ def policy_of(op: Op) -> Policy:
 
 
 def returns_float32(op: Op) -> bool:
-    """Whether the call itself asks for float32, whatever it is given: nothing is copied for it
-    (``softmax(x, -1, dtype=torch.float32)``; "autocast to the given dtype" in the same section).
-    """
+    """Whether the call itself asks for float32: ``softmax(x, -1, dtype=torch.float32)``."""
     return op.target in _OWN_DTYPE and "float32" in (*op.args, *op.kwargs.values())
+
+
+def widens_itself(op: Op, low: str) -> bool:
+    """Whether a GPU's kernel reads ``low`` where it answers in float32, so that nothing is copied.
+
+    Those of softmaxes do so for float16 only (``softmax`` in aten/src/ATen/native/SoftMax.cpp),
+    reductions for both (``gpu_lowp_to_f32`` in ATen/native/ReduceOpsUtils.h).
+    """
+    return op.target in _SUMS or (op.target in _SOFTMAX and low == "fp16")
 
 
 def in_fast_norm(op: Op) -> bool:

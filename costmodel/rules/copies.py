@@ -16,6 +16,9 @@ RENAMES = frozenset({"aten.alias"})
 REPEATS = frozenset({"aten.expand"})
 #: What puts tensors one after another into a new one.
 JOINS = frozenset({"aten.cat"})
+_SIDE_BY_SIDE = JOINS | {
+    f"aten.{name}" for name in ("concat", "stack", "hstack", "vstack", "dstack")
+}
 #: What puts a border around a tensor, and what gives it another format.
 PADS = frozenset({"aten.pad", "aten.constant_pad_nd"})
 CASTS = frozenset({"aten.to", "aten._to_copy"})
@@ -27,6 +30,11 @@ RESHAPES = frozenset(
     for name in ("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze")
 )
 DROPS = frozenset({"aten.select", "aten.unbind"})
+
+
+def parts_of(op: Op) -> int:
+    """The tensors that ``op`` puts one after another into a new one; 0 of other ops."""
+    return len(op.inputs) if op.target in _SIDE_BY_SIDE else 0
 
 
 def reorders(op: Op) -> bool:
