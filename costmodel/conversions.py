@@ -13,12 +13,15 @@ import linecache
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from itertools import islice
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 import torch
+
+from costmodel.ir import Recast, TensorSpec
 
 _METHODS = ("to", "type_as", "float")
 #: Where conversions are no model's: decompositions, and the trace itself.
@@ -87,6 +90,20 @@ def noticing(
                 delattr(torch.Tensor, name)
             else:
                 setattr(torch.Tensor, name, value)
+
+
+def recast_of(number: int, origin: TensorSpec | int | None, by_name: bool) -> Recast:
+    """The conversion with that number, as `costmodel.identity.Identities.origin` tells whose format
+    it takes. What has the format of a copy is in that of what the copy was made like."""
+    if by_name:
+        return Recast(number, "float32")
+    if isinstance(origin, TensorSpec):
+        if origin.recast is not None:
+            return replace(origin.recast, number=number)
+        origin = origin.storage
+    if origin is None or origin < 0:
+        return Recast(number, "met")
+    return Recast(number, "like", origin)
 
 
 def _to_meta(given: torch.dtype, values: tuple[Any, ...]) -> bool:

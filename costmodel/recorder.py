@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -20,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 
 from costmodel import rules
 from costmodel.control_flow import larger_branch
-from costmodel.conversions import noticing
+from costmodel.conversions import noticing, recast_of
 from costmodel.dataflow import Dataflow
 from costmodel.dispatch import Plan, decomposed, plan_of
 from costmodel.identity import Identities, dim_of, dtype_name
@@ -175,9 +174,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for leaf in leaves:
             flow.made(id(leaf), index)
         if recasts:
-            for tensor in (*mutated, *leaves):
-                if (recast := recasts.get(spec(tensor).storage)) is not None:
-                    self.known.recast(tensor, recast)
+            for leaf in leaves:
+                if (recast := recasts.get(spec(leaf).storage)) is not None:
+                    self.known.recast(leaf, recast)
         module = self._module()
         source = source_line() if self._phase == "forward" else None
         outputs = tuple([spec(leaf) for leaf in leaves])
@@ -216,8 +215,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         Where gradients flow, and with symbolic sizes, only weights are told, by their only name.
         """
-        spec = self.known.spec(tensor)
-        recast = self._recast(origin, by_name)
+        spec, self._recasts = self.known.spec(tensor), self._recasts + 1
+        recast = recast_of(self._recasts, origin, by_name)
         if spec.dtype != "float32" or recast.same_format(spec.recast):
             return tensor
         weight = spec.kind in ("parameter", "buffer")
@@ -232,18 +231,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.flow.same(id(answer), id(tensor))
         self.known.recast(answer, recast)
         return answer  # type: ignore[no-any-return]
-
-    def _recast(self, origin: TensorSpec | int | None, by_name: bool) -> Recast:
-        self._recasts += 1
-        if by_name:
-            return Recast(self._recasts, "float32")
-        if isinstance(origin, TensorSpec):
-            if origin.recast is not None:
-                return replace(origin.recast, number=self._recasts)
-            origin = origin.storage
-        if origin is None or origin < 0:
-            return Recast(self._recasts, "met")
-        return Recast(self._recasts, "like", origin)
 
     # -- arguments -------------------------------------------------------------------------
 

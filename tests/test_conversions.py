@@ -19,7 +19,8 @@ from costmodel.conversions import noticing
 from costmodel.costfunction.pieces import _shape_of
 from costmodel.execution import compiled, eager
 from costmodel.execution.kernel import Kernel
-from costmodel.ir import Op, ops_of
+from costmodel.ir import Op, info_of, ops_of
+from costmodel.symbolic import Session, trace
 from costmodel.targets.libraries import imported
 
 
@@ -279,6 +280,10 @@ def _elsewhere(y: torch.Tensor) -> torch.Tensor:
 class Asking(nn.Module):
     """Asks for a format in every way that there is."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         y = x + 1
         return [
@@ -293,16 +298,48 @@ class Asking(nn.Module):
             torch.neg(y.type_as(x)),
             torch.neg(y.float().to(torch.float32)),
             torch.neg(y.to(torch.float32).view(-1)),
+            torch.neg(y.to(y.dtype)) if y.dtype == torch.float32 else y,
+            torch.neg(y.to(self.scale.dtype)),
+            torch.neg(y.to(torch.float32).view(-1).to(y.dtype)),
+            torch.neg(y.float().add_(1)),
             _elsewhere(y),
         ]  # fmt: skip
 
 
+def test_what_another_call_has_read_says_nothing() -> None:
+    """Frames that are gone leave their place to others."""
+    origins: list[int | None] = []
+    wanted = torch.float32
+
+    def reads(tensor: torch.Tensor) -> torch.dtype:
+        return tensor.dtype
+
+    def asks(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(wanted)
+
+    def convert(tensor: torch.Tensor, origin: int | None, by_name: bool) -> torch.Tensor:
+        assert not by_name
+        origins.append(origin)
+        return tensor
+
+    x = torch.ones(2)
+    with noticing(id, convert):
+        for _ in range(50):
+            reads(x)
+            asks(x)
+    assert origins == [None] * 50
+
+
 def test_each_way_of_asking_is_understood() -> None:
-    asked = [op.inputs[0].recast for op in _ops(cm.trace(Asking(), "4"), "aten.neg")]
-    named, like = ("float32", -1), ("like", 0)
-    own = ("like", 1)
+    graph = cm.trace(Asking(), "4")
+    asked = [op.inputs[0].recast for op in _ops(graph, "aten.neg")]
+    (weight,) = [w.storage for w in info_of(graph).weights]
+    y = next(op.out.storage for op in ops_of(graph) if op.target == "aten.add")
+    x = info_of(graph).inputs[0].storage
+    named, own, like = ("float32", -1), ("like", y), ("like", x)
     assert [r and (r.to, r.like) for r in asked] == [
-        named, named, named, named, own, like, like, named, named, None,
+        named, named, named, named, own, like, like, named, named, own, ("like", weight), own,
+        named, None,
     ]  # fmt: skip
     numbers = [r.number for r in asked if r is not None]
     assert len(set(numbers)) == len(numbers)
@@ -317,6 +354,98 @@ def test_a_copy_in_the_format_of_a_copy_takes_its_format() -> None:
     (mul,) = _ops(cm.trace(Chained(), "4"), "aten.mul")
     assert mul.inputs[0].recast is not None
     assert mul.inputs[0].recast.to == "float32"
+
+
+def test_what_is_in_its_format_already_is_copied_no_second_time() -> None:
+    class Twice(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x.float()
+            return torch.exp(y.view(-1).to(torch.float32)) + x.view(-1)
+
+    run = eager.kernels(cm.cost(cm.trace(Twice(), "4x4")).rows, "bf16")
+    assert [(k.names[0], k.dtype) for k in run] == [
+        ("view.cast", "fp32"),
+        ("exp", "fp32"),
+        ("add", "fp32"),
+    ]
+    assert [a.nbytes for a in run[2].reads] == [16 * 4, 16 * 2]
+
+
+def test_a_tensor_and_its_copy_are_two_operands() -> None:
+    class Both(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.exp(x)
+            return y.float().view(-1).view(4, 4) * y
+
+    (_, cast, mul) = eager.kernels(cm.cost(cm.trace(Both(), "4x4")).rows, "bf16")
+    assert cast.names == ("view.cast",)
+    assert [a.nbytes for a in mul.reads] == [16 * 4, 16 * 2]
+
+
+def test_a_view_of_the_copy_of_an_input_leaves_the_input_as_it_is() -> None:
+    class Input(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.exp(x.float().view(-1)), torch.neg(x)
+
+    run = eager.kernels(cm.cost(cm.trace(Input(), "4x4")).rows, "bf16")
+    assert [(k.names[0], k.dtype) for k in run] == [
+        ("view.cast", "fp32"),
+        ("exp", "fp32"),
+        ("neg", "bf16"),
+    ]
+
+
+def test_autocast_converts_a_weight_once_that_is_in_its_format_already() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.scale = (nn.Parameter(torch.ones(8, 8)) for _ in range(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = nn.functional.linear(x, self.weight.to(x.dtype))
+            z = nn.functional.linear(x, self.weight.to(x.dtype))
+            return self.scaled(torch.exp(y + z))
+
+        def scaled(self, y: torch.Tensor) -> torch.Tensor:
+            return y * self.scale.to(_format_of(y))  # float32, as exp answers
+
+    run = eager.kernels(cm.cost(cm.trace(Tied(), "8x8")).rows, "amp-fp16")
+    assert [(k.names[0], k.reads[0].weight) for k in run if k.names[0].endswith("cast")] == [
+        ("linear.cast", False),
+        ("linear.cast", True),
+        ("linear_1.cast", False),
+        ("exp.cast", False),
+    ]
+    assert (run[-1].names, run[-1].dtype) == (("mul",), "fp32")
+
+
+def test_a_view_of_the_copy_of_a_weight_leaves_the_weight_as_it_is() -> None:
+    class Again(Scaled):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.conv(x)
+            x = x * self.scale.type_as(x).view(1, -1, 1, 1)
+            return x + self.scale.view(1, -1, 1, 1)
+
+    run = eager.kernels(cm.cost(cm.trace(Again("").eval(), "2x3x8x8")).rows, "amp-fp16")
+    assert [(k.names[0], k.dtype) for k in run[-3:]] == [
+        ("view.cast", "fp16"),
+        ("mul", "fp16"),
+        ("add", "fp32"),
+    ]
+
+
+def test_the_copy_of_a_weight_is_none() -> None:
+    run = eager.kernels(cm.cost(cm.trace(Scaled("of x").eval(), "2x3x8x8")).rows, "amp-fp16")
+    cast, mul = run[-2:]
+    assert [a.weight for a in cast.reads] == [True]
+    assert [a.weight for a in mul.reads] == [False, False]
+
+
+def test_formulas_are_asked_for_no_format() -> None:
+    session = Session({"N": 3})
+    graph = trace(session, Normed().eval(), [((session.integers["N"], 64), "float32")])
+    assert {op.target for op in ops_of(graph)} >= {"aten.linear", "aten.rsqrt"}
+    assert all(spec.recast is None for op in ops_of(graph) for spec in op.inputs)
 
 
 def test_edges_reach_through_a_conversion() -> None:

@@ -111,7 +111,7 @@ def _followed(
         stored: dict[Hashable, str] = {}
         for spec, have in zip(floats, now, strict=True):
             if converts and have != wanted:
-                weight = spec.kind == "parameter" and spec.recast is None
+                weight = spec.kind == "parameter" and spec.recast not in copied
                 if not weight or spec.storage not in cached:
                     casts.append(Cast(index, spec, have, wanted))
                 if weight:
