@@ -41,8 +41,6 @@ _SMALL = 64
 _COPYING = ("cast", "contiguous")
 #: The part of a norm that its loop over the same values does first, from a cache.
 _MEASURING = ".moments"
-
-
 #: Tensors that a GPU's loop puts one after another itself (``max_pointwise_cat_inputs`` in
 #: torch/_inductor/config.py).
 _PARTS = 8
@@ -52,8 +50,8 @@ _PARTS = 8
 class _Seams:
     """Ops whose results are read by other loops than theirs, and ops whose loops are new ones."""
 
-    after: frozenset[str] = frozenset()
-    before: frozenset[str] = frozenset()
+    after: frozenset[str]
+    before: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +65,12 @@ class _Group:
 def kernels(rows: Sequence[Row], dtype: str, lanes: int = 0) -> list[Kernel]:
     """The kernels of one compiled run, in order.
 
-    ``lanes``: fp32 values of a vector of the x86 cores, 0 on others.
+    ``lanes``: fp32 values of a vector of the x86 cores; others, 0, get the loops of a GPU.
     """
     launched = (kernel for _, kernel in eager.launches(rows, dtype))
     kept = (kernel for kernel in launched if not kernel.names[0].endswith(_MEASURING))
-    return fused(
-        [replace(kernel, walk=None, turned=False) for kernel in kept], _seams(rows, lanes > 0)
-    )
+    plain = [replace(kernel, walk=None, turned=False) for kernel in kept]
+    return fused(plain, _seams(rows, cpu=lanes > 0))
 
 
 def _seams(rows: Sequence[Row], cpu: bool) -> _Seams:
@@ -91,10 +88,10 @@ def _seams(rows: Sequence[Row], cpu: bool) -> _Seams:
     )
 
 
-def fused(launched: Sequence[Kernel], seams: _Seams | None = None) -> list[Kernel]:
+def fused(launched: Sequence[Kernel], seams: _Seams) -> list[Kernel]:
     """The kernels that inductor makes of those that eager mode launches."""
     own = [_generated(kernel) for kernel in launched]
-    groups = _grouped(_constant_first(_copies_apart(own)), seams or _Seams())
+    groups = _grouped(_constant_first(_copies_apart(own)), seams)
     last_reader = _last_readers(groups)
     return [_merged(group, index, last_reader) for index, group in enumerate(groups)]
 
