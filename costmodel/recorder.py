@@ -215,7 +215,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         Where gradients flow, and with symbolic sizes, only weights are told, by their only name.
         """
-        spec, self._recasts = self.known.spec(tensor), self._recasts + 1
+        spec = self.known.spec(tensor)
+        self._recasts += 1
         recast = recast_of(self._recasts, origin, by_name)
         if spec.dtype != "float32" or recast.same_format(spec.recast):
             return tensor

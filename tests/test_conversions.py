@@ -307,15 +307,15 @@ class Asking(nn.Module):
 
 
 def test_what_another_call_has_read_says_nothing() -> None:
-    """Frames that are gone leave their place to others."""
+    """A frame that is gone leaves its place to one of its size, as these two have."""
     origins: list[int | None] = []
     wanted = torch.float32
 
-    def reads(tensor: torch.Tensor) -> torch.dtype:
-        return tensor.dtype
+    def reads(tensor: torch.Tensor) -> tuple[Any, torch.dtype]:
+        return tensor.dtype, wanted
 
-    def asks(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(wanted)
+    def asks(tensor: torch.Tensor) -> tuple[Any, torch.dtype]:
+        return tensor.to(wanted), wanted
 
     def convert(tensor: torch.Tensor, origin: int | None, by_name: bool) -> torch.Tensor:
         assert not by_name

@@ -325,9 +325,9 @@ def test_channels_first_maps_are_turned_for_matrix_units_as_filters_need_it() ->
     )
     rows = cm.cost(cm.trace(net.eval(), "8x64x32x32")).rows
 
-    def turned(dtype: str, outside: float, pointwise: float) -> list[float]:
+    def turned(dtype: str, spatial: float, pointwise: float) -> list[float]:
         chosen = setting("rtx4090", dtype=dtype, execution="eager", layout="nchw")
-        shares = {"transposed_share": outside, "pointwise_transposed_share": pointwise}
+        shares = {"transposed_share": spatial, "pointwise_transposed_share": pointwise}
         run = eager.kernels(rows, dtype)
         first, last = (
             times_of(run, replace(chosen, layout=layout), shares).memory

@@ -286,26 +286,6 @@ def test_inductor_computes_the_parts_of_a_whole_where_they_will_lie() -> None:
     assert [k.names for k in run[2:]] == [("sigmoid", "sigmoid_1", "cat"), ("relu",)]
 
 
-@pytest.mark.parametrize(("lanes", "loops"), [(0, 1), (16, 2)])
-def test_inductor_pads_in_a_loop_of_its_own_on_a_cpu(lanes: int, loops: int) -> None:
-    class Padded(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8)
-            self.last = nn.Conv2d(8, 8, 3, bias=False)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = torch.relu(self.norm(self.conv(x)))
-            return self.last(nn.functional.pad(x, (1, 1, 1, 1)))
-
-    run = compiled.kernels(table_of(Padded(), 2, 8, 6, 6).rows, "fp32", lanes)
-    names = [n for k in run for n in k.names]
-    assert names == ["conv.conv2d", "norm.batch_norm", "relu", "pad", "last.conv2d"]
-    assert len(run) == 2 + loops
-    map_, padded = 2 * 8 * 6 * 6 * 4, 2 * 8 * 8 * 8 * 4
-    assert sum(a.nbytes for k in run[1:-1] for a in k.writes) == padded + (loops - 1) * map_
-
-
 def test_inductor_writes_where_an_operand_ends_and_takes_roots_inside() -> None:
     """Norm and ReLU of 8 x 4 x 4: one kernel, over the convolution's output; a root an element.
     An operand that is read again keeps its place."""

@@ -8,13 +8,13 @@ more (inductor without freezing folds nothing into weights).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from costmodel.execution import eager
 from costmodel.execution.formats import BYTES
 from costmodel.execution.kernel import Access, Kernel, nbytes
-from costmodel.rules.copies import PADS, parts_of
+from costmodel.rules.copies import parts_of
 from costmodel.table import Row
 
 DTYPES = eager.DTYPES
@@ -47,14 +47,6 @@ _PARTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Seams:
-    """Ops whose results are read by other loops than theirs, and ops whose loops are new ones."""
-
-    after: frozenset[str]
-    before: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
 class _Group:
     """Kernels fused so far; a product's group takes no others."""
 
@@ -70,28 +62,24 @@ def kernels(rows: Sequence[Row], dtype: str, lanes: int = 0) -> list[Kernel]:
     launched = (kernel for _, kernel in eager.launches(rows, dtype))
     kept = (kernel for kernel in launched if not kernel.names[0].endswith(_MEASURING))
     plain = [replace(kernel, walk=None, turned=False) for kernel in kept]
-    return fused(plain, _seams(rows, cpu=lanes > 0))
+    return fused(plain, _wholes(rows, cpu=lanes > 0))
 
 
-def _seams(rows: Sequence[Row], cpu: bool) -> _Seams:
-    """Where inductor's loops end and begin whatever feeds them.
+def _wholes(rows: Sequence[Row], cpu: bool) -> frozenset[str]:
+    """The ops whose result is read by another loop than the one that puts it together.
 
     On a CPU a concatenation is a loop for each of its parts, which writes it where the whole will
-    lie, and what reads the whole is another loop; on a GPU parts are told apart inside the reader's
-    loop if they are few (``cat`` in torch/_inductor/lowering.py). A padded map has extents of its
-    own, and so a loop on a CPU.
+    lie; on a GPU parts are told apart inside the reader's loop if they are few (``cat`` in
+    torch/_inductor/lowering.py).
     """
     most = 1 if cpu else _PARTS
-    return _Seams(
-        frozenset(row.op.name for row in rows if parts_of(row.op) > most),
-        frozenset(row.op.name for row in rows if cpu and row.op.target in PADS),
-    )
+    return frozenset(row.op.name for row in rows if parts_of(row.op) > most)
 
 
-def fused(launched: Sequence[Kernel], seams: _Seams) -> list[Kernel]:
+def fused(launched: Sequence[Kernel], wholes: Collection[str]) -> list[Kernel]:
     """The kernels that inductor makes of those that eager mode launches."""
     own = [_generated(kernel) for kernel in launched]
-    groups = _grouped(_constant_first(_copies_apart(own)), seams)
+    groups = _grouped(_constant_first(_copies_apart(own)), wholes)
     last_reader = _last_readers(groups)
     return [_merged(group, index, last_reader) for index, group in enumerate(groups)]
 
@@ -179,7 +167,7 @@ def _product(extents: Sequence[int]) -> int:
     return product
 
 
-def _grouped(launched: Sequence[Kernel], seams: _Seams) -> list[_Group]:
+def _grouped(launched: Sequence[Kernel], wholes: Collection[str]) -> list[_Group]:
     """Kernels put into the youngest group that feeds them, if that one is open.
 
     A group that feeds a kernel and that nobody else has read yet waits for it: inductor computes
@@ -193,18 +181,17 @@ def _grouped(launched: Sequence[Kernel], seams: _Seams) -> list[_Group]:
         sources = sorted({maker[a.storage] for a in kernel.reads if a.storage in maker})
         fusible = kernel.unit != "matrix" and kernel.family not in _OPAQUE
         home = sources[-1] if sources else -1
-        new = kernel.names[0] in seams.before
-        if not fusible or home < 0 or not groups[home].open or new:
+        if not fusible or home < 0 or not groups[home].open:
             home = len(groups)
             groups.append(_Group([], fusible))
         waiting = [i for i in sources if i != home and groups[i].open and not readers.get(i)]
-        if fusible and not new:
+        if fusible:
             _move(waiting, home, groups, maker, readers)
         for index in sources:
             if index != home and groups[index].members:
                 readers.setdefault(index, set()).add(home)
         groups[home].members.append(kernel)
-        if kernel.names[0] in seams.after:
+        if kernel.names[0] in wholes:
             groups[home] = replace(groups[home], open=False)
         for access in kernel.writes:
             maker[access.storage] = home

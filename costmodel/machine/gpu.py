@@ -251,9 +251,9 @@ def turned_seconds(run: Features, board: Board, constants: Mapping[str, float]) 
     last = run.channels_last
     maps = run.read + run.written
     first = united & (run.kind == "conv") & ~last
-    outside = run.read + run.written * constants["transposed_share"]
+    spatial = run.read + run.written * constants["transposed_share"]
     pointwise = run.read * constants["pointwise_transposed_share"]
-    moved = np.where(first, 2 * np.where(run.taps == 1, pointwise, outside), 0.0)
+    moved = np.where(first, 2 * np.where(run.taps == 1, pointwise, spatial), 0.0)
     turned = run.strided & np.isin(run.kind, ("conv", "depthwise")) & last
     moved += np.where(turned, 2 * run.read / np.where(run.turned, slow, fast), 0.0)
     moved += np.where(united & ragged_groups(run) & last, 2 * maps / fast, 0.0)
