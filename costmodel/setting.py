@@ -12,7 +12,7 @@ from costmodel.execution.formats import AMP
 from costmodel.hardware import resolve
 from costmodel.hardware.catalog import core
 from costmodel.hardware.schema import CpuEngine, GpuEngine, NpuEngine, Profile, Spread
-from costmodel.machine.constants import measured_here, values_of
+from costmodel.machine.constants import constants_of, measured_here, values_of
 
 #: Orders of a map in memory: channels outermost, and innermost.
 LAYOUTS = ("nchw", "nhwc")
@@ -81,7 +81,9 @@ class Setting:
         found = measured.constants.get(self._measured_as)
         if found is None:
             like = getattr(module_of(self.execution), "CALLS_LIBRARIES_OF", self.execution)
-            found = measured.constants.get(self._named(like), {})
+            shared = constants_of(self.block)  # loops of its own need none of the other's
+            others = measured.constants.get(self._named(like), {})
+            found = {name: value for name, value in others.items() if name in shared}
         return found
 
     def measuring(self, constants: Mapping[str, float]) -> Setting:

@@ -14,6 +14,7 @@ from costmodel.cli import cli
 from costmodel.errors import CostModelError
 from costmodel.hardware import check_file, cpu_peak, host, load_profile, processor
 from costmodel.hardware.processor import Cores, Facts, linux, mac
+from costmodel.machine.constants import constants_of
 from costmodel.setting import setting
 
 X86 = """\
@@ -249,6 +250,22 @@ def test_measured_constants_replace_the_shipped_ones_and_yield_to_a_calibration(
     # A compiled network calls the libraries that eager execution was measured on.
     assert setting("host", execution="compiled").constants()["matrix_efficiency"] == 0.9
     assert predict().latency_s < predict(calibration={"matrix_efficiency": 0.05}).latency_s
+
+
+def test_a_network_compiled_for_a_host_takes_what_it_shares_with_the_eager_calibration(here):
+    """A calibration names every constant that eager execution has; loops that are written for a
+    network need some of them only."""
+    made = calibrated(here)
+    eager, compiled = constants_of("x86/eager"), constants_of("x86/compiled")
+    assert set(eager) > set(compiled) - {"page_ns"}
+    here_only = {name: (c.low + 3 * c.high) / 4 for name, c in eager.items()}
+    made["measured"]["constants"]["eager"] = here_only
+    here.write_text(host.as_yaml(made))
+    chosen = setting("host", execution="compiled")
+    assert not chosen.is_x86 or chosen.constants() == {
+        name: 0.0 if name == "page_ns" else here_only[name] for name in compiled
+    }
+    assert predict(execution="compiled").basis == "calibrated"
 
 
 def test_a_measured_residual_is_the_interval(here):
