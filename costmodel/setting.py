@@ -81,7 +81,7 @@ class Setting:
         found = measured.constants.get(self._measured_as)
         if found is None:
             like = getattr(module_of(self.execution), "CALLS_LIBRARIES_OF", self.execution)
-            shared = constants_of(self.block)  # loops of its own need none of the other's
+            shared = constants_of(self.block)
             others = measured.constants.get(self._named(like), {})
             found = {name: value for name, value in others.items() if name in shared}
         return found

@@ -332,7 +332,7 @@ def test_images_of_one_position_read_all_weights_each(size, threads, times) -> N
 
 
 @pytest.mark.parametrize(
-    ("execution", "copies"), [("eager", 1), ("compiled", 0), ("onnxruntime", 0)]
+    ("execution", "copies"), [("eager", 1), ("compiled", 1), ("onnxruntime", 0)]
 )
 def test_a_map_that_is_not_dense_is_copied_before_its_convolution(execution, copies) -> None:
     """4,096 bytes, written and read again in the second level, at half of its rate."""
@@ -461,7 +461,7 @@ def test_compiled_convolutions_copy_windows_of_weights_and_no_maps() -> None:
         weights = 4 * 2048 * 2048 * count
         kernel = replace(
             moved(1), macs=49 * 2048 * 2048 * count, unit="matrix", geometry=geometry,
-            reads=(Access(3, weights, weight=True),), writes=(),
+            reads=(Access(3, weights, weight=True),), writes=(), channels_last=True,
         )  # fmt: skip
         chosen = setting("epyc-genoa", execution="compiled", threads=2)
         rates = {**FREE, "core_gb_per_s": 10.0, "stream_efficiency": 1.0, "l3_share": 0.05,
@@ -604,7 +604,8 @@ def test_a_small_loop_of_pytorch_runs_on_one_thread() -> None:
     ("function", "eager", "compiled"),
     [
         (nn.Sigmoid(), 1, 1),
-        (nn.GELU(), 2, 1),  # oneDNN's, and inductor's
+        (nn.GELU(), 2, 2),  # oneDNN's, and inductor's
+        (nn.Tanh(), 1, 6),
         (nn.GELU(approximate="tanh"), 4, 4),
         (nn.Softplus(), 4, 4),
         (nn.Mish(), 10, 10),
@@ -616,5 +617,53 @@ def test_functions_that_pytorch_computes_to_the_last_bit_take_several_sigmoids(
 ) -> None:
     rows = cost(trace(function, torch.empty(4, 16))).rows
     for execution, sigmoids in (("eager", eager), ("compiled", compiled)):
-        (kernel,) = kernels_of(rows, execution, "fp32")
+        (kernel,) = kernels_of(rows, execution, "fp32", lanes=16)
         assert kernel.transcendentals == 64 * sigmoids
+
+
+def linear(m: int, n: int, k: int, *, bias: bool) -> Kernel:
+    kernel = moved(4 * m * n, ops=m * n if bias else 0, macs=m * n * k, unit="matrix")
+    return replace(kernel, family="matmul", geometry=Geometry("gemm", 1, m, n, k))
+
+
+def test_a_bias_is_copied_over_the_result_before_the_product() -> None:
+    """PyTorch has BLAS add to it: what is written comes once more, and threads start once more."""
+    chosen = setting("epyc-genoa", execution="eager", threads=2)
+    rates = {**FREE, "fork_us": 5.0, "l2_bytes_per_cycle": 16.0}
+    bare, biased = (
+        x86.timer([linear(256, 64, 96, bias=bias)], chosen)(rates) for bias in (False, True)
+    )
+    clock = x86.machine_of(chosen, {"fp32"}).clock
+    assert biased.memory[0] - bare.memory[0] == pytest.approx(4 * 256 * 64 / (16.0 * 2 * clock))
+    assert (bare.overhead[0], biased.overhead[0]) == pytest.approx((5e-6, 10e-6))
+
+
+def test_runtimes_add_a_bias_where_they_compute() -> None:
+    chosen = setting("epyc-genoa", execution="onnxruntime", threads=2)
+    constants = chosen.constants()
+    bare, biased = (
+        x86.timer([linear(256, 64, 96, bias=bias)], chosen)(constants) for bias in (False, True)
+    )
+    assert biased.memory[0] == pytest.approx(bare.memory[0])
+    assert biased.overhead[0] == pytest.approx(bare.overhead[0])
+
+
+@pytest.mark.parametrize("rows", [64, 1000])
+def test_pytorch_itself_copies_a_bias_first(rows: int) -> None:
+    """The profiler shows the copy inside of the product."""
+    layer, x = nn.Linear(32, 48), torch.randn(rows, 32)
+    with torch.inference_mode(), torch.profiler.profile() as seen:
+        layer(x)
+    copies = [e for e in seen.events() if e.name == "aten::copy_"]
+    assert [e.cpu_parent.name for e in copies] == ["aten::addmm"]
+
+
+def test_a_loop_that_turns_a_map_takes_cycles_by_element() -> None:
+    chosen = setting("epyc-genoa", execution="compiled", threads=1)
+    clock = x86.machine_of(chosen, {"fp32"}).clock
+    constants = {**chosen.constants(), "turn_cycles": 2.0}
+    plain, turned = (
+        x86.timer([moved(4 * 10_000, turned=turned)], chosen)(constants).compute[0]
+        for turned in (False, True)
+    )
+    assert turned - plain == pytest.approx(10_000 * 2.0 / clock)

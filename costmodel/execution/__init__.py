@@ -60,11 +60,6 @@ def runs_framework(execution: str) -> bool:
     return bool(getattr(module_of(execution), "FRAMEWORK", False))
 
 
-def orders_channels_last(execution: str) -> bool:
-    """Whether convolutions on a CPU get channels-last maps, and copies of weights in that order."""
-    return bool(getattr(module_of(execution), "CHANNELS_LAST_ON_CPU", False))
-
-
 def keeps_memory_format(execution: str) -> bool:
     """Whether a network runs in the memory format that it and its input come in."""
     return bool(getattr(module_of(execution), "KEEPS_MEMORY_FORMAT", False))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from costmodel.execution import eager
+from costmodel.execution import compiled_cpu, eager
 from costmodel.execution.formats import BYTES
 from costmodel.execution.kernel import Access, Kernel, nbytes
 from costmodel.rules.copies import parts_of
@@ -24,9 +24,6 @@ FRAMEWORK = True
 TAKES_LANES = True
 #: Whose measured constants serve where none were measured: it calls the same libraries.
 CALLS_LIBRARIES_OF = "eager"
-#: Inductor runs every convolution on a CPU so (torch/_inductor/graph.py, ``decide_layout_opt``),
-#: and without freezing it copies weights into that order in every run.
-CHANNELS_LAST_ON_CPU = True
 #: Inductor writes its own loops for all but products.
 GENERATED = True
 #: Norms whose root and division inductor takes for every element, eager for every channel or row.
@@ -59,10 +56,17 @@ def kernels(rows: Sequence[Row], dtype: str, lanes: int = 0) -> list[Kernel]:
 
     ``lanes``: fp32 values of a vector of the x86 cores; others, 0, get the loops of a GPU.
     """
-    launched = (kernel for _, kernel in eager.launches(rows, dtype))
-    kept = (kernel for kernel in launched if not kernel.names[0].endswith(_MEASURING))
-    plain = [replace(kernel, walk=None, turned=False) for kernel in kept]
-    return fused(plain, _wholes(rows, cpu=lanes > 0))
+    launched = list(eager.launches(rows, dtype))
+    plain = [
+        replace(kernel, walk=None, turned=False)
+        for _, kernel in launched
+        if not kernel.names[0].endswith(_MEASURING)
+    ]
+    if not lanes:
+        return fused(plain, _wholes(rows, cpu=False))
+    inlined = compiled_cpu.look_ups(rows)
+    loops = fused(compiled_cpu.ordered(plain, rows), _wholes(rows, cpu=True), inlined)
+    return [compiled_cpu.looking_up(loop, inlined) for loop in loops]
 
 
 def _wholes(rows: Sequence[Row], cpu: bool) -> frozenset[str]:
@@ -76,10 +80,13 @@ def _wholes(rows: Sequence[Row], cpu: bool) -> frozenset[str]:
     return frozenset(row.op.name for row in rows if parts_of(row.op) > most)
 
 
-def fused(launched: Sequence[Kernel], wholes: Collection[str]) -> list[Kernel]:
-    """The kernels that inductor makes of those that eager mode launches."""
+def fused(
+    launched: Sequence[Kernel], wholes: Collection[str], inlined: Collection[str] = ()
+) -> list[Kernel]:
+    """The kernels that inductor makes of those that eager mode launches; ``inlined``: look-ups that
+    are loops like others."""
     own = [_generated(kernel) for kernel in launched]
-    groups = _grouped(_constant_first(_copies_apart(own)), wholes)
+    groups = _grouped(_constant_first(_copies_apart(own)), wholes, inlined)
     last_reader = _last_readers(groups)
     return [_merged(group, index, last_reader) for index, group in enumerate(groups)]
 
@@ -167,7 +174,9 @@ def _product(extents: Sequence[int]) -> int:
     return product
 
 
-def _grouped(launched: Sequence[Kernel], wholes: Collection[str]) -> list[_Group]:
+def _grouped(
+    launched: Sequence[Kernel], wholes: Collection[str], inlined: Collection[str]
+) -> list[_Group]:
     """Kernels put into the youngest group that feeds them, if that one is open.
 
     A group that feeds a kernel and that nobody else has read yet waits for it: inductor computes
@@ -179,7 +188,8 @@ def _grouped(launched: Sequence[Kernel], wholes: Collection[str]) -> list[_Group
     readers: dict[int, set[int]] = {}
     for kernel in launched:
         sources = sorted({maker[a.storage] for a in kernel.reads if a.storage in maker})
-        fusible = kernel.unit != "matrix" and kernel.family not in _OPAQUE
+        loop = kernel.family not in _OPAQUE or kernel.names[0] in inlined
+        fusible = kernel.unit != "matrix" and loop
         home = sources[-1] if sources else -1
         if not fusible or home < 0 or not groups[home].open:
             home = len(groups)
@@ -262,6 +272,7 @@ def _merged(group: _Group, index: int, last_reader: dict[int, int]) -> Kernel:
         strided=any(kernel.strided for kernel in group.members),
         inside=all(kernel.inside for kernel in group.members),
         rows=sum(kernel.rows for kernel in group.members),
+        turned=any(kernel.turned for kernel in group.members),
         transcendentals=sum(kernel.transcendentals for kernel in group.members),
         scalars=sum(kernel.scalars for kernel in group.members),
     )

@@ -245,7 +245,8 @@ def _maps_last(row: Row) -> bool:
     """Whether a product or batch norm meets maps in this order; its output tells of its kernel."""
     op, cost = row.op, row.cost
     ordered = row.family == "batch_norm" or (cost is not None and bool(cost.macs))
-    return ordered and (_channels_last(op.inputs[0]) or _channels_last(op.out))
+    either = op.out.channels_last and op.out.contiguous  # as of one position
+    return ordered and (_channels_last(op.out) or (either and _channels_last(op.inputs[0])))
 
 
 def _channels_last(spec: TensorSpec) -> bool:

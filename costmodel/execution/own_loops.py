@@ -31,10 +31,10 @@ def by_own_loops(row: Row, kernel: Kernel) -> Kernel:
         kernel = replace(kernel, transcendentals=_ERROR_FUNCTION * kernel.transcendentals)
     if row.family == "attention" and kernel.geometry is not None:
         kernel = replace(kernel, rows=kernel.geometry.groups * kernel.geometry.m)
-    return replace(kernel, walk=_walk_of(row, kernel.geometry))
+    return replace(kernel, walk=loop_of(row, kernel.geometry))
 
 
-def _walk_of(row: Row, g: Geometry | None) -> Walk | None:
+def loop_of(row: Row, g: Geometry | None) -> Walk | None:
     """How the op meets its operands; a convolution copies a map that is not dense first."""
     op = row.op
     if not op.inputs or not op.outputs:

@@ -19,8 +19,8 @@ from costmodel.machine.times import Array, Times
 @dataclass(frozen=True)
 class Parts:
     """Arrays over kernels: ``compute`` and ``overhead`` in seconds, and ``near``, the seconds of
-    traffic that never leaves the second level; ``touched`` is all other traffic. ``hidden`` is the
-    share of the shorter of arithmetic and traffic that the longer one hides.
+    traffic between caches that no tensor's distance tells; ``touched`` is all other traffic.
+    ``hidden`` is the share of the shorter of arithmetic and traffic that the longer one hides.
     """
 
     compute: Array

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from costmodel.execution import generates_loops, grain_of, orders_channels_last, runs_framework
+from costmodel.execution import generates_loops, grain_of, runs_framework
 from costmodel.execution.kernel import Kernel
 from costmodel.hardware.catalog import core
 from costmodel.hardware.peaks import core_rate, fastest_cores
@@ -123,7 +123,6 @@ def machine_of(chosen: Setting, dtypes: set[str]) -> Machine:
         (engine.l3_mb or 0.0) * 2**20,
         chosen.profile.memory.gb_per_s * 1e9,
         runs_framework(chosen.execution),
-        orders_channels_last(chosen.execution),
         grain_of(chosen.execution),
         generates_loops(chosen.execution),
     )

@@ -124,6 +124,8 @@ def copy_seconds(
     cycles += copied * constants["ragged_cycles"]
     cycles += run.unfolded * constants.get("unfold_cycles", 0.0)
     cycles += run.apart * constants.get("apart_cycles", 0.0)
+    turned = run.turned & (run.macs == 0)
+    cycles += run.elements * turned * constants.get("turn_cycles", 0.0)
     cycles += run.stretches * constants.get("stretch_cycles", 0.0)
     found: Array = cycles / (machine.clock * machine.threads)
     return found

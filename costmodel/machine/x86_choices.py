@@ -56,7 +56,6 @@ class Machine:
     l3: float
     memory: float
     framework: bool
-    channels_last: bool = False
     grain: float | None = None
     generated: bool = False
 
@@ -85,7 +84,7 @@ def choices_of(run: Features, machine: Machine) -> Choices:
     """What computes each kernel of a run."""
     own = _own_loops(run, machine)
     library = np.isin(run.kind, _LIBRARY) & ~own
-    channels_last = run.channels_last | machine.channels_last
+    channels_last = run.channels_last
     forms = np.where((run.kind == "depthwise") & (run.n > 1), "conv", run.kind)
     unfolded = _unfolded(run, machine) & library & (forms == "conv") & ~channels_last
     return Choices(own, library, unfolded, channels_last, forms)
@@ -94,6 +93,13 @@ def choices_of(run: Features, machine: Machine) -> Choices:
 def products_of(run: Features) -> Array:
     """The products that PyTorch makes of a convolution: one for each image and group."""
     found: Array = run.groups * np.maximum(run.m / np.maximum(run.positions, 1.0), 1.0)
+    return found
+
+
+def biased(run: Features, machine: Machine) -> Mask:
+    """Plain products that PyTorch adds to a bias: it copies that over all of the result first, for
+    BLAS to add to (``addmm_impl_cpu_`` in aten/src/ATen/native/LinearAlgebra.cpp)."""
+    found: Mask = (run.kind == "gemm") & (run.ops > 0) & machine.framework
     return found
 
 

@@ -9,8 +9,22 @@ import numpy as np
 from costmodel.machine.features import Features
 from costmodel.machine.parts import Parts
 from costmodel.machine.x86_arithmetic import copy_seconds, lookup_seconds, operation_seconds
-from costmodel.machine.x86_choices import PRODUCTS, Machine, choices_of, products_of, team_of
-from costmodel.machine.x86_traffic import Sizes, footprint_of, levels_of, shared_seconds, traffic
+from costmodel.machine.x86_choices import (
+    PRODUCTS,
+    Machine,
+    biased,
+    choices_of,
+    products_of,
+    team_of,
+)
+from costmodel.machine.x86_traffic import (
+    Sizes,
+    footprint_of,
+    levels_of,
+    line_seconds,
+    shared_seconds,
+    traffic,
+)
 
 #: Ops that set up more than a loop: statistics, or a call into a library.
 _PREPARED = ("batch_norm", "normalization", "softmax")
@@ -40,10 +54,11 @@ def evaluate(
         + constants["block_us"] * choices.own * (products_of(run) - run.groups) / machine.threads
         + constants["product_us"] * prepared
         + constants["convolution_us"] * choices.library
-        + constants["fork_us"] * np.log2(team)
+        + constants["fork_us"] * np.log2(team) * (1 + biased(run, machine))
     )
     sizes = footprint_of(run) if footprint is None else footprint
     touched = traffic(run, machine, constants, choices, sizes, idle)
     levels = levels_of(machine, constants)
-    near, hidden = shared_seconds(run, machine, levels), 1.0 - constants["exposed"]
+    near = shared_seconds(run, machine, levels) + line_seconds(run, machine, constants)
+    hidden = 1.0 - constants["exposed"]
     return Parts(compute, overhead, near, touched, levels, hidden).without(run.inside)
