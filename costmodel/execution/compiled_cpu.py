@@ -10,26 +10,24 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from costmodel.execution.formats import BYTES
 from costmodel.execution.kernel import Kernel
 from costmodel.execution.own_loops import loop_of
 from costmodel.execution.walk import dense, walk_of
 from costmodel.ir import TensorSpec
 from costmodel.rules.geometry import Geometry, geometry_of
-from costmodel.rules.loops import function_of
+from costmodel.rules.loops import function_of, looks_up
 from costmodel.table import Row
 
 _CONVOLUTIONS = ("conv", "depthwise")
 #: Sigmoids that a function of Sleef takes: beyond a relu an exact GELU took 0.36 ns an element, a
 #: tanh 1.2, a sigmoid 0.19 (PyTorch 2.13 on one core of a Xeon 6, 131,072 elements).
 _SLEEF = {"gelu": 2, "erf": 2, "tanh": 6}
-#: Ops that look up single numbers, which loops do where they need them.
-_LOOK_UPS = {"index", "_unsafe_index"}
-#: Steps of one: load the index, wrap a negative one, check both bounds, load the number, store it
-#: for the vector.
+#: Steps of a look-up: load the index, wrap a negative one, check both bounds, load the number,
+#: store it for the vector.
 _STEPS = 6
 #: How often a loop that normalises rows comes to what goes into them.
 _PASSES = 2
-_FP32 = 4
 
 
 def ordered(launched: Sequence[Kernel], rows: Sequence[Row]) -> list[Kernel]:
@@ -93,11 +91,7 @@ def _tells_order(g: Geometry) -> bool:
 def look_ups(rows: Sequence[Row]) -> frozenset[str]:
     """The ops that pick numbers from a table of the model which are used in another order, so that
     each takes a look-up of its own."""
-    picked = {
-        row.op.out.storage: row.op.name
-        for row in rows
-        if function_of(row.op) in _LOOK_UPS and row.op.inputs[0].kind in ("parameter", "buffer")
-    }
+    picked = {row.op.out.storage: row.op.name for row in rows if looks_up(row.op)}
     return frozenset(
         picked[spec.storage]
         for row in rows
@@ -111,6 +105,7 @@ def looking_up(kernel: Kernel, inlined: Collection[str]) -> Kernel:
     count = sum(name in inlined for name in kernel.names)
     if not count or len(kernel.names) == 1:
         return kernel
-    elements = max((access.nbytes for access in kernel.writes), default=0) // _FP32
+    written = max((access.nbytes for access in kernel.writes), default=0)
+    elements = int(written / BYTES[kernel.dtype])
     passes = _PASSES if kernel.rows else 1
     return replace(kernel, scalars=kernel.scalars + count * elements * passes * _STEPS)

@@ -84,6 +84,15 @@ def scalars(op: Op, ops: int) -> int:
     return ops + (_WINDOW * int(op.out.numel) if family == "pooling" else 0)
 
 
+#: Ops that pick single numbers by index.
+_LOOK_UPS = {"index", "_unsafe_index"}
+
+
+def looks_up(op: Op) -> bool:
+    """Whether ``op`` picks numbers by index from a table that the model holds."""
+    return function_of(op) in _LOOK_UPS and op.inputs[0].kind in ("parameter", "buffer")
+
+
 def surprises(op: Op, ops: int) -> int:
     """Branches of ``op`` that a processor guesses wrong, of ``ops`` operations.
 
