@@ -103,9 +103,12 @@ def test_a_convolution_copies_tokens_that_pytorch_does_not_take_for_a_map() -> N
             self.conv = nn.Conv2d(64, 64, 3, padding=1, groups=64)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.conv(x.transpose(1, 2).view(1, 64, 7, 7))
+            return self.conv(x.transpose(1, 2).view(len(x), 64, 7, 7))
 
     assert Walk(64, 3136, 64, 49 * 256) in walks(Windows(), 1, 49, 64)
+    # ... into channels first, and convolves it so; of two images it knows the order
+    assert [k.channels_last for k in kernels(Windows(), 1, 49, 64) if k.macs] == [False]
+    assert [k.channels_last for k in kernels(Windows(), 2, 49, 64) if k.macs] == [True]
 
 
 def test_inductor_writes_loops_of_its_own() -> None:
