@@ -56,10 +56,9 @@ def kernels(rows: Sequence[Row], dtype: str, lanes: int = 0) -> list[Kernel]:
 
     ``lanes``: fp32 values of a vector of the x86 cores; others, 0, get the loops of a GPU.
     """
-    launched = list(eager.launches(rows, dtype))
     plain = [
         replace(kernel, walk=None, turned=False)
-        for _, kernel in launched
+        for _, kernel in eager.launches(rows, dtype)
         if not kernel.names[0].endswith(_MEASURING)
     ]
     if not lanes:

@@ -127,9 +127,9 @@ def line_seconds(run: Features, machine: Machine, constants: Mapping[str, float]
     """Elements met one by one take a line each, unless the sweep before has left it at hand; a core
     waits for as many as it can, since nothing fetches them ahead.
 
-    A copy of maps from one order into the other took 6.5 ns an element on one core of a Xeon 6 from
-    the length on at which its lines no longer shared the places that they go to in 2 MB, and 0.8 ns
-    before: half of that step at 1.2 times that length, all of it at 1.5.
+    A copy of maps from one order into the other took 0.9 ns an element on a core of a Xeon 6 while
+    its lines fitted in the places that they share in 2 MB, 6 to 7 ns far beyond: a third of that
+    step where they just filled them, 0.7 at 1.3 times as many, 0.9 at 1.5.
     """
     sweep = run.sweep * machine.threads
     missed = run.apart * run.line * (1.0 - hits(sweep, _HELD * machine.l2))
