@@ -509,3 +509,28 @@ def test_inductor_computes_a_branch_where_it_is_used() -> None:
     ]
     plane, norm = 2 * 4 * 8 * 8 * 4, 4 * 4 * 4
     assert launched[2].nbytes == 3 * plane + 2 * norm
+
+
+def test_a_power_limit_slows_what_would_draw_more_and_nothing_else() -> None:
+    """An RTX PRO 6000 Max-Q (300 W): its matrix units at peak take 127 W of silicon alone, of 264
+    above rest; a depthwise convolution leaves most of its vector units idle."""
+    chosen = setting("rtx-pro-6000-maxq", dtype="fp16", execution="eager", layout="nhwc")
+    board = gpu.board_of(chosen)
+    assert board.matrix_powered["fp16"] == pytest.approx(264 / 127, rel=0.01)
+    assert 0.5 < board.vector_powered < 0.6
+
+    def compute(model: nn.Module, x: torch.Tensor, energy: float, limit: float) -> float:
+        fed = {name: share * limit for name, share in board.matrix_powered.items()}
+        limited = replace(board, vector_powered=board.vector_powered * limit, matrix_powered=fed)
+        run = gpu.features_of(launched_by(model, x))
+        constants = {**chosen.constants(), "matrix_energy": energy}
+        return float(gpu.compute_seconds(run, limited, constants)[0])
+
+    product = nn.Linear(4096, 4096, bias=False), torch.randn(4096, 4096)
+    assert compute(*product, 1.0, 1.0) == compute(*product, 2.0, 1.0)
+    assert compute(*product, 4.0, 1.0) == pytest.approx(compute(*product, 2.0, 0.5))
+    assert compute(*product, 4.0, 1.0) > 1.9 * compute(*product, 2.0, 1.0)
+    filters = nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False)
+    maps = filters, torch.randn(8, 64, 56, 56).to(memory_format=torch.channels_last)
+    assert compute(*maps, 2.0, 1.0) == compute(*maps, 4.0, 9.0)
+    assert compute(*maps, 2.0, 0.25) > compute(*maps, 2.0, 1.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from costmodel.machine.products import (
 from costmodel.machine.times import Array, Latencies, Timer, Times
 
 if TYPE_CHECKING:
+    from costmodel.hardware.schema import DType, Energy
     from costmodel.setting import Setting
 
 _PRODUCTS = ("gemm", "conv", "depthwise", "attention", "recurrent")
@@ -40,11 +41,11 @@ _DEPTHWISE_TAPS = 49
 
 @dataclass(frozen=True)
 class Board:
-    """The rates of one GPU: FLOP/s by dtype, bytes/s, bytes of L2.
+    """The rates of one GPU: FLOP/s by dtype at the boost clock, bytes/s, bytes of L2.
 
-    ``vector`` holds what the power limit sustains; ``powered`` is the fp32 FLOP/s that it feeds,
-    over those at the boost clock: above 1 where power is no limit. ``slowness`` is the time that
-    the host takes to issue a kernel over the usual server's.
+    ``vector_powered`` and, by dtype, ``matrix_powered`` are what the power limit feeds over those
+    rates if arithmetic takes no more than its silicon does: above 1 where power is no limit.
+    ``slowness`` is the time that the host takes to issue a kernel over the usual server's.
     """
 
     vector: Mapping[str, float]
@@ -52,15 +53,18 @@ class Board:
     bandwidth: float
     multiprocessors: int
     l2: float
-    powered: float
+    vector_powered: float
+    matrix_powered: Mapping[str, float]
     slowness: float
-
-    def matrix_rate(self, dtype: str) -> float:
-        """The best rate for a product in ``dtype``: matrix units, else vector units."""
-        return max(self.matrix.get(dtype, 0.0), self.vector_rate(dtype))
 
     def vector_rate(self, dtype: str) -> float:
         return self.vector.get(dtype, self.vector["fp32"])
+
+    def product_rate(self, dtype: str, matrix_energy: float) -> float:
+        """The best rate under the power limit for a product: matrix units, else vector units."""
+        vector = self.vector_rate(dtype) * min(1.0, self.vector_powered)
+        powered = self.matrix_powered.get(dtype, 0.0) / matrix_energy
+        return max(self.matrix.get(dtype, 0.0) * min(1.0, powered), vector)
 
 
 def timer(kernels: Sequence[Kernel], chosen: Setting) -> Timer:
@@ -85,27 +89,26 @@ def board_of(chosen: Setting) -> Board:
     memory = engine.memory or chosen.profile.memory
     vector = {str(name): rate * 1e12 for name, rate in engine.vector_tflops.items()}
     matrix = {str(name): rate * 1e12 for name, rate in engine.matrix_tflops.items()}
-    powered = _powered(chosen, vector["fp32"])
-    sustained = min(1.0, powered)
+    figures = energy(chosen.profile, chosen.engine)
     return Board(
-        {name: rate * sustained for name, rate in vector.items()},
+        vector,
         matrix,
         memory.gb_per_s * 1e9,
         engine.multiprocessors,
         (engine.l2_mb or 0.0) * 1e6,
-        powered,
+        _powered(figures, "fp32", vector["fp32"]),
+        {name: _powered(figures, name, rate) for name, rate in matrix.items()},
         issuing_slowness(chosen.profile, chosen.engine),
     )
 
 
-def _powered(chosen: Setting, rate: float) -> float:
-    """The FLOP/s that the power limit feeds while the vector units are busy, over their peak.
+def _powered(figures: Energy, dtype: str, rate: float) -> float:
+    """The FLOP/s that the power limit feeds, over ``rate``.
 
-    Arithmetic at peak draws at least the silicon's energy a MAC times half the FLOP/s; a board
-    limited to less than that (a T4's 70 W) runs its clock down.
+    Arithmetic draws at least the silicon's energy a MAC times half the FLOP/s; a board limited to
+    less than that (a T4's 70 W) runs its clock down.
     """
-    figures = energy(chosen.profile, chosen.engine)
-    drawn = figures.pj_per_mac["fp32"].low * 1e-12 * rate / 2
+    drawn = figures.pj_per_mac[cast("DType", dtype)].low * 1e-12 * rate / 2
     spare = figures.max_w - figures.idle_w.typical
     return spare / drawn if drawn > 0 else 1.0
 
@@ -161,15 +164,18 @@ def _issued(dispatches: Array, board: Board, constants: Mapping[str, float]) -> 
 
 def compute_seconds(run: Features, board: Board, constants: Mapping[str, float]) -> Array:
     """Seconds of arithmetic per kernel."""
-    vector, matrix = _rates(run.dtype, board.vector_rate), _rates(run.dtype, board.matrix_rate)
-    # Scalar operations are not fused multiply-adds: half the vector peak.
-    seconds = run.ops / (vector / 2 * constants["vector_efficiency"])
+    vector = _rates(run.dtype, board.vector_rate)
+    matrix = _rates(run.dtype, lambda name: board.product_rate(name, constants["matrix_energy"]))
+    # Scalar operations are not fused multiply-adds: half the vector peak. Units that are busy for
+    # a part of the time draw a part of the power.
+    powered = board.vector_powered
+    seconds = run.ops / (vector / 2 * min(constants["vector_efficiency"], powered))
     # Larger filters are left to kernels for grouped products.
     large = (run.kind == "depthwise") & (run.k > _DEPTHWISE_TAPS)
     large &= run.channels_last & matrix_units(run) & bool(board.matrix)
     depthwise = (run.kind == "depthwise") & ~large
     first, last = constants["depthwise_nchw_efficiency"], constants["depthwise_nhwc_efficiency"]
-    share = np.where(run.channels_last, last, first)
+    share = np.minimum(np.where(run.channels_last, last, first), powered)
     seconds[depthwise] = (2 * run.macs / (vector * share))[depthwise]
     fused = run.kind == "attention"
     seconds[fused] = (attention_flops(run) / (matrix * constants["attention_efficiency"]))[fused]
@@ -198,9 +204,9 @@ def _convolved(
     rows = convolution.dense(run)
     if not rows.any():
         return
-    powered = min(1.0, board.powered * constants["core_power_share"])
+    powered = min(1.0, board.vector_powered * constants["core_power_share"])
     rates = convolution.Rates(
-        board.vector["fp32"] / min(1.0, board.powered) * powered,
+        board.vector["fp32"] * powered,
         board.multiprocessors,
         board.bandwidth,
     )
