@@ -23,12 +23,12 @@ from costmodel.ir import Op, TensorSpec
 from costmodel.rules import distinct_bytes
 from costmodel.rules.geometry import Geometry, geometry_of, multiplies_first
 from costmodel.rules.loops import (
-    function_of,
     indexed,
     maps_in_turn,
     measures_first,
     rows_in_blocks,
     scalars,
+    sigmoids,
     surprises,
     transcendentals,
 )
@@ -45,10 +45,6 @@ GRAIN = 32768
 _FUSED_RANK = 4
 #: Storages of what an op keeps for itself count down from here; those of tensors count from -1 up.
 _OWN = -(10**9)
-#: What an evaluation by Sleef's accurate functions takes, in sigmoids of ATen's own vectors: 2.0
-#: instead of 0.46 ns an element for a GELU by tanh, 1.7 for a softplus, 4.5 for a Mish (eager and
-#: compiled alike, PyTorch 2.13 on one core of an Emerald Rapids).
-_SLEEF = {"gelu_tanh": 4, "softplus": 2, "mish": 5}
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp64", "amp-fp16", "amp-bf16")
 
 
@@ -179,7 +175,7 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         writes,
         geometry_of(op) if macs else None,
         strided=rearranges(op),
-        transcendentals=_sigmoids(op) if ops else 0,
+        transcendentals=transcendentals(op) * sigmoids(op, "aten") if ops else 0,
         rows=rows_of(op) if ops else 0,
         scalars=scalars(op, ops),
         indexed=indexed(op),
@@ -189,11 +185,6 @@ def kernel_of(index: int, row: Row, formats: Formats) -> Kernel:
         channels_last=_maps_last(row),
         turned=bool(macs) and op.inputs[0].contiguous and _channels_last(op.out),
     )
-
-
-def _sigmoids(op: Op) -> int:
-    """The transcendental functions of an op, in evaluations of a sigmoid."""
-    return transcendentals(op) * _SLEEF.get(function_of(op), 1)
 
 
 def replace_ops(kernel: Kernel, ops: int) -> Kernel:

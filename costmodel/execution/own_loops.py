@@ -9,14 +9,11 @@ from costmodel.execution.walk import Walk, dense, rearranges, walk_of
 from costmodel.ir import TensorSpec
 from costmodel.rules.copies import copies
 from costmodel.rules.geometry import Geometry
-from costmodel.rules.loops import is_exact_gelu, sums_by_output
+from costmodel.rules.loops import sigmoids, sums_by_output
 from costmodel.table import Row
 
 #: Families of ops that are loops over elements.
 _LOOPS = ("elementwise", "activation")
-#: Sigmoids whose time oneDNN takes for the error function of a GELU, beyond what a relu takes: 1.7
-#: in the median of maps of 0.2 and 1.2 million elements on eight machines, half of them 1.4 to 2.0.
-_ERROR_FUNCTION = 2
 
 
 def by_own_loops(row: Row, kernel: Kernel) -> Kernel:
@@ -27,8 +24,8 @@ def by_own_loops(row: Row, kernel: Kernel) -> Kernel:
     op, kernel = row.op, replace(kernel, scattered=kernel.unit != "matrix")
     if kernel.names != (op.name,):
         return kernel
-    if is_exact_gelu(op):
-        kernel = replace(kernel, transcendentals=_ERROR_FUNCTION * kernel.transcendentals)
+    slow = kernel.transcendentals * sigmoids(op, "onednn")
+    kernel = replace(kernel, transcendentals=slow)
     if row.family == "attention" and kernel.geometry is not None:
         kernel = replace(kernel, rows=kernel.geometry.groups * kernel.geometry.m)
     return replace(kernel, walk=loop_of(row, kernel.geometry))
