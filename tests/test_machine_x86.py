@@ -15,6 +15,10 @@ from costmodel.hardware.peaks import core_rate, fastest_cores
 from costmodel.hardware.schema import CpuEngine
 from costmodel.machine import x86
 from costmodel.machine.constants import constants_of
+from costmodel.machine.features import features_of
+from costmodel.machine.x86_arithmetic import copy_seconds
+from costmodel.machine.x86_choices import choices_of, parts_of
+from costmodel.machine.x86_traffic import levels_of, shared_seconds
 from costmodel.rules.geometry import Geometry
 from costmodel.setting import setting
 from costmodel.table import cost
@@ -373,8 +377,8 @@ def test_both_factors_of_a_product_of_several_rows_are_packed(
     assert copied.compute[0] - bare.compute[0] == pytest.approx(2.0 * packed / clock, abs=1e-12)
 
 
-def test_threads_that_share_rows_all_read_the_other_factor() -> None:
-    """2048 x 512 weights from the third level, by one thread more; not where there is one row."""
+def test_threads_that_share_columns_all_read_the_rows() -> None:
+    """196 x 2048 values from the third level, by one thread more; not where there is one row."""
     rates = {"l2_bytes_per_cycle": 16.0, "l3_bytes_per_cycle": 16.0}  # one after the other: 8
     for rows, again in ((196, 1), (1, 0)):
         geometry = Geometry("gemm", 1, rows, 512, 2048)
@@ -384,7 +388,7 @@ def test_threads_that_share_rows_all_read_the_other_factor() -> None:
         chosen = setting("epyc-genoa", execution="eager", threads=2)
         clock = fastest_cores(chosen.profile.engines["cpu"], 2)[0].clock_ghz * 1e9
         found = x86.timer([kernel], chosen)({**FREE, **rates}).memory[0]
-        expected = again * 4 * 512 * 2048 / (8.0 * clock * 2)
+        expected = again * 4 * rows * 2048 / (8.0 * clock * 2)
         assert found == pytest.approx(expected, abs=1e-8)
 
 
@@ -671,3 +675,47 @@ def test_a_loop_that_turns_a_map_takes_cycles_by_element() -> None:
         for turned in (False, True)
     )
     assert turned - plain == pytest.approx(10_000 * 2.0 / clock)
+
+
+@pytest.mark.parametrize(
+    ("threads", "m", "k", "n", "rows"),
+    [
+        (14, 197, 1024, 4096, 7),  # a grid of 7 x 2
+        (14, 197, 1040, 4096, 7),
+        (14, 197, 4096, 1000, 7),
+        (14, 197, 1040, 4160, 1),  # no factor lies whole kilobytes apart
+        (14, 197, 768, 3072, 1),  # one block of terms
+        (14, 50, 1024, 4096, 2),  # 24 rows a thread at least
+        (14, 8, 1024, 4096, 1),
+        (16, 1024, 1024, 1024, 4),
+        (13, 1024, 1024, 1024, 1),
+        (2, 1024, 1024, 1024, 1),
+    ],
+)
+def test_mkl_shares_products_out_by_columns_unless_lines_lie_kilobytes_apart(
+    threads: int, m: int, k: int, n: int, rows: int
+) -> None:
+    chosen = setting("epyc-genoa", execution="compiled", threads=threads)
+    kernel = moved(macs=m * k * n, unit="matrix", family="matmul", ops=0,
+                   geometry=Geometry("gemm", 1, m, n, k))  # fmt: skip
+    run, machine = features_of([kernel]), x86.machine_of(chosen, {"fp32"})
+    found = parts_of(run, machine)
+    assert (found[0][0], found[1][0]) == (rows, threads / rows)
+    # Other libraries give every thread its rows.
+    assert parts_of(run, replace(machine, framework=False))[0][0] == threads
+
+
+def test_threads_that_share_rows_out_pack_the_weights_once_each() -> None:
+    """14 threads on 224 rows: in seven parts the weights are packed seven times, and read through
+    the third level by six more, as half of the rows are by one; in one part all rows by 13."""
+    chosen = setting("i9-10940x", execution="compiled", threads=14)
+    kernel = moved(macs=224 * 1024 * 1024, unit="matrix", family="matmul", ops=0,
+                   geometry=Geometry("gemm", 1, 224, 1024, 1024))  # fmt: skip
+    run, machine = features_of([kernel]), x86.machine_of(chosen, {"fp32"})
+    constants = {**chosen.constants(), "repack_cycles": 1.0}
+    packed = copy_seconds(run, machine, constants, choices_of(run, machine))
+    cycles = machine.clock * machine.threads
+    assert packed[0] * cycles == pytest.approx(7 * 1024**2 + 224 * 1024)
+    levels = levels_of(machine, constants)
+    shared = shared_seconds(run, machine, levels)
+    assert shared[0] * levels.rates[1] == pytest.approx(4 * 1024 * (6 * 1024 + 224))

@@ -12,7 +12,14 @@ import numpy as np
 
 from costmodel.machine.features import Features, Mask
 from costmodel.machine.times import Array
-from costmodel.machine.x86_choices import GRADIENTS, Choices, Machine, products_of, vectors_of
+from costmodel.machine.x86_choices import (
+    GRADIENTS,
+    Choices,
+    Machine,
+    parts_of,
+    products_of,
+    vectors_of,
+)
 
 #: Share of its peak that each kind of product reaches, by constant.
 _EFFICIENCY = {
@@ -116,6 +123,8 @@ def copy_seconds(
     panels |= own & (run.positions > 1)
     products = np.where(own, products_of(run), run.groups)
     packed = products * run.n * run.k * ((library & ~unfolded) | panels)
+    rows, _ = parts_of(run, machine)  # each packs what it multiplies by
+    packed *= np.where((run.kind == "gemm") & panels, rows, 1.0)
     packed += run.groups * run.m * machine.padded(run.k) * panels
     cycles = packed * constants["repack_cycles"]
     ragged = library & (run.groups * run.n % machine.lanes > 0) & ~choices.channels_last

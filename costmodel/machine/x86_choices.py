@@ -8,6 +8,7 @@ vectors of channels and unfolds maps whose groups hold none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,6 +35,15 @@ _MANY = 16
 #: where that is shorter; it unfolds the others (``init_conf`` in
 #: src/cpu/x64/jit_avx512_common_conv_kernel.cpp and jit_avx2_conv_kernel.cpp).
 _QUARTER = 4
+
+
+#: Products that MKL shares out by rows, too: with more terms a sum than this, factors whose lines
+#: lie whole multiples of so many fp32 values apart (1 KB), at least so many rows for a thread. By
+#: the CPU time of 14 threads (PyTorch 2.4.1, AVX-512), 197 rows by 832 x N or K x 832 ran at 110
+#: GFLOP/s a core where N or K was a multiple of 256, at 130 to 150 beside; up to 768 terms, or on
+#: two threads, at the same. What is lost is some seven times what a copy of the weights takes from
+#: 196 rows on, once that up to 64.
+_TERMS, _ALIGNED, _ROWS = 768, 256, 24
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,28 @@ def biased(run: Features, machine: Machine) -> Mask:
     BLAS to add to (``addmm_impl_cpu_`` in aten/src/ATen/native/LinearAlgebra.cpp)."""
     found: Mask = (run.kind == "gemm") & (run.ops > 0) & machine.framework
     return found
+
+
+def parts_of(run: Features, machine: Machine) -> tuple[Array, Array]:
+    """Parts of rows and of columns that threads share a product out in: each reads its part of one
+    factor for every part of the other.
+
+    MKL, which PyTorch calls, takes columns, or a grid of threads as square as their number allows;
+    other libraries take rows.
+    """
+    threads = np.full(len(run), float(machine.threads))
+    if not machine.framework:
+        return threads, np.ones(len(run))
+    aligned = (run.k % _ALIGNED == 0) | (run.n % _ALIGNED == 0)
+    most = _side(machine.threads)
+    rows = np.where(aligned & (run.k > _TERMS), np.clip(run.m // _ROWS, 1, most), 1.0)
+    return rows, threads / rows
+
+
+def _side(threads: int) -> int:
+    """The longer side of the most square grid of so many threads; 1 if there is only a line."""
+    shorter = max(side for side in range(1, math.isqrt(threads) + 1) if threads % side == 0)
+    return threads // shorter if shorter > 1 else 1
 
 
 def team_of(run: Features, machine: Machine) -> tuple[Array, Array]:

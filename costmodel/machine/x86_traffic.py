@@ -14,7 +14,14 @@ import numpy as np
 from costmodel.machine.caches import Levels, Touches, hits
 from costmodel.machine.features import Features
 from costmodel.machine.times import Array
-from costmodel.machine.x86_choices import CONVOLUTIONS, PRODUCTS, Choices, Machine, biased
+from costmodel.machine.x86_choices import (
+    CONVOLUTIONS,
+    PRODUCTS,
+    Choices,
+    Machine,
+    biased,
+    parts_of,
+)
 
 #: Share of what scattered kernels write that lands where nothing was for about a footprint. Of free
 #: blocks glibc takes the smallest that is large enough, joined with its free neighbours, not the
@@ -114,12 +121,12 @@ def traffic(
 
 
 def shared_seconds(run: Features, machine: Machine, levels: Levels) -> Array:
-    """Libraries share the rows of a matrix product out among threads: each reads all of the other
-    factor, which one of them brings and the rest find in the third level. A single row is shared
-    out by columns."""
-    rows = np.isin(run.kind, ("gemm", "recurrent")) & (run.m > 1)
-    factor = 4 * run.groups * run.n * run.k * run.steps * rows
-    found: Array = factor * (machine.threads - 1) / levels.rates[1]
+    """What threads that share a matrix product out read beside one another: one of them brings a
+    factor, and the rest find it in the third level. A single row is shared out by columns."""
+    shared = np.isin(run.kind, ("gemm", "recurrent")) & (run.m > 1)
+    rows, columns = parts_of(run, machine)
+    again = run.n * (rows - 1) + run.m * (columns - 1)
+    found: Array = 4 * run.groups * run.k * run.steps * again * shared / levels.rates[1]
     return found
 
 
