@@ -6,8 +6,14 @@ For each block named, over all rows of the files that belong to it: the value of
 fitted on all devices, and for each device the value fitted on the others (``without``), which the
 data-sheet tier of ``costmodel validate`` uses for that device. With no other device, what was known
 without it stands in, and the fit begins there. A constant whose ``low`` equals its ``high`` is left
-alone, and so is one that other devices fixed, or none. Values are rounded to three digits. Devices
-weigh alike, and so do the files of a device.
+alone, and so is one that other devices fixed, or none, or that is named by ``--hold``. Values are
+rounded to three digits. Devices weigh alike, and so do the files of a device.
+
+    python benchmarks/fit_constants.py x86/compiled RUNS.csv benchmarks/host/*/compiled-*.csv \\
+        --from x86/eager --hold apart_cycles,stretch_cycles
+
+A machine that ``costmodel hw calibrate`` has measured is a device like others, without what was
+measured. ``--from``: fits begin at the constants of another block, where it has them.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -38,6 +45,8 @@ def main() -> None:
     parser.add_argument("files", nargs="+")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--rows", type=int, default=240, help="rows that a fit looks at")
+    parser.add_argument("--from", dest="origin", metavar="BLOCK", help="where fits begin")
+    parser.add_argument("--hold", default="", help="constants that stay, with commas")
     parser.add_argument("--dry-run", action="store_true")
     arguments = parser.parse_args()
     document = yaml.safe_load(FILE.read_text())
@@ -47,8 +56,11 @@ def main() -> None:
             sys.exit(f"no row of these files belongs to {block}")
         before_it = document[block]
         own = {name: dict(fields) for name, fields in before_it.items()}
-        fixed = {name: fields["fixed_on"] for name, fields in own.items()}
-        update(own, fit_block(rows, block, arguments.rows, fixed))
+        fixed = {
+            name: () if name in arguments.hold.split(",") else fields["fixed_on"]
+            for name, fields in own.items()
+        }
+        update(own, fit_block(rows, block, arguments.rows, fixed, arguments.origin))
         # Blocks that are one object stay one.
         document |= {name: own for name, found in document.items() if found is before_it}
     if not arguments.dry_run:
@@ -57,19 +69,45 @@ def main() -> None:
 
 def load(files: Sequence[str], block: str, jobs: int) -> list[Row]:
     """The rows of the files that a block predicts."""
-    runs = [run for file in files for run in read(file)[0]]
-    pairs = [(run, chosen) for run, chosen in settings_of(runs)[0] if chosen.block == block]
+    with TemporaryDirectory() as folder:
+        pairs = [
+            (run, chosen)
+            for file in files
+            for run, chosen in settings_of(read(file)[0], unmeasured(Path(file), Path(folder)))[0]
+            if chosen.block == block
+        ]
     with processes(jobs) as pool:
         return rows_of(pairs, pool, block)[0]
 
 
+def unmeasured(runs: Path, folder: Path) -> str | None:
+    """The profile of the machine that a file of runs lies beside, without what was measured there;
+    ``None`` where runs name their devices."""
+    profile = runs.with_name("profile.yaml")
+    if not profile.exists():
+        return None
+    document = yaml.safe_load(profile.read_text())
+    document.pop("measured", None)
+    document["sources"] = {
+        place: source for place, source in document["sources"].items()
+        if not place.startswith("measured")
+    }  # fmt: skip
+    bare = folder / f"{runs.parent.name}.yaml"
+    bare.write_text(yaml.safe_dump(document))
+    return str(bare)
+
+
 def fit_block(
-    rows: Sequence[Row], block: str, most: int, fixed: Mapping[str, Sequence[str]]
+    rows: Sequence[Row],
+    block: str,
+    most: int,
+    fixed: Mapping[str, Sequence[str]],
+    origin: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Constant -> its new ``value``, ``fixed_on`` and ``without``; ``fixed``: on which devices each
     was, and those of others are not among what is found."""
     devices = sorted({row.setting.profile.name for row in rows})
-    prior = before(block, devices)
+    prior = before(block, devices, origin)
     held = {name: prior[name] for name, known in fixed.items() if not {*known} & {*devices}}
     fitted = fit(rows, prior, held, devices, most)
     print(f"{block}: all {len(rows)} rows, {', '.join(devices)}", error(rows, fitted), flush=True)
@@ -77,7 +115,8 @@ def fit_block(
     for device in devices:
         others = [row for row in rows if row.setting.profile.name != device]
         left_out = [row for row in rows if row.setting.profile.name == device]
-        without[device] = fit(others, prior, held, [d for d in devices if d != device], most)
+        begin = before(block, devices, origin, unseen=device) | held
+        without[device] = fit(others, begin, held, [d for d in devices if d != device], most)
         print(f"  {device} held out:", error(left_out, without[device]), flush=True)
     return {
         name: {
@@ -90,13 +129,20 @@ def fit_block(
     }
 
 
-def before(block: str, devices: Sequence[str]) -> dict[str, float]:
+def before(
+    block: str, devices: Sequence[str], origin: str | None = None, *, unseen: str | None = None
+) -> dict[str, float]:
     """Where a fit begins: what was assumed before any run, or what is known without the only
-    device."""
+    device; where block ``origin`` has a constant, what it is there without ``unseen``."""
     only = devices[0] if len(devices) == 1 else None
+    others = store.constants_of(origin) if origin else {}
     found = {}
     for name, constant in store.constants_of(block).items():
         known = constant.ignoring(only) if only else constant.prior
+        if name in others:
+            known = others[name].ignoring(unseen)
+        elif known is None:
+            known = constant.ignoring(unseen)
         found[name] = constant.value if known is None else known
     return found
 

@@ -15,6 +15,7 @@ import yaml
 
 from costmodel.calibration import Calibration, Entry, load, save, with_interval
 from costmodel.errors import CostModelError
+from costmodel.hardware import load_profile
 from costmodel.machine import constants, residuals
 from costmodel.roofline import predict
 from costmodel.setting import setting
@@ -301,6 +302,28 @@ def test_a_refit_leaves_each_device_out_once() -> None:
     assert stream["fixed_on"] == ["l4", "t4"]
     assert set(stream["without"]) == {"l4", "t4"}
     assert stream["without"]["t4"] != stream["without"]["l4"]
+
+
+def test_a_refit_can_begin_at_what_another_block_says_without_a_device() -> None:
+    before = script("fit_constants").before
+    name, devices = "convolution_efficiency", ["epyc-genoa", "i9-10940x"]
+    other = constants.constants_of("x86/eager")[name]
+    assert before("x86/compiled", devices, "x86/eager")[name] == other.value
+    begin = before("x86/compiled", devices, "x86/eager", unseen="epyc-genoa")
+    assert begin[name] == other.without["epyc-genoa"] != other.value
+    own = constants.constants_of("x86/compiled")["page_ns"]  # eager has none
+    assert begin["page_ns"] == own.without["epyc-genoa"]
+
+
+def test_a_refit_sees_a_machine_without_what_was_measured_there(tmp_path: Path) -> None:
+    unmeasured = script("fit_constants").unmeasured
+    folder = Path(__file__).parents[1] / "benchmarks" / "host" / "xeon-6-vm"
+    bare = unmeasured(folder / "compiled-threads-1.csv", tmp_path)
+    known, stripped = load_profile(folder / "profile.yaml"), load_profile(bare)
+    assert known.measured is not None
+    assert stripped.measured is None
+    assert stripped.engines == known.engines
+    assert unmeasured(tmp_path / "rtx3090.csv", tmp_path) is None
 
 
 def test_the_accuracy_report_names_rows_tiers_and_constants() -> None:
