@@ -37,13 +37,15 @@ _MANY = 16
 _QUARTER = 4
 
 
-#: Products that MKL shares out by rows, too: with more terms a sum than this, factors whose lines
-#: lie whole multiples of so many fp32 values apart (1 KB), at least so many rows for a thread. By
-#: the CPU time of 14 threads (PyTorch 2.4.1, AVX-512), 197 rows by 832 x N or K x 832 ran at 110
-#: GFLOP/s a core where N or K was a multiple of 256, at 130 to 150 beside; up to 768 terms, or on
-#: two threads, at the same. What is lost is some seven times what a copy of the weights takes from
-#: 196 rows on, once that up to 64.
+#: Products that MKL's kernels for AVX-512 share out by rows, too: with more terms a sum than this,
+#: factors whose lines lie whole multiples of so many fp32 values apart (1 KB), at least so many
+#: rows for a thread. By the CPU time of 14 threads (``benchmarks/shares.py``; PyTorch 2.4.1 and
+#: 2.13), 197 rows by 832 x N or K x 832 ran at 110 to 125 GFLOP/s a core where N or K was a
+#: multiple of 256, at 130 to 175 beside; up to 768 terms, on two threads, or by the kernels for
+#: AVX2, at the same. What is lost is some seven times what a copy of the weights takes from 196
+#: rows on, once that up to 64.
 _TERMS, _ALIGNED, _ROWS = 768, 256, 24
+_AVX512 = 16
 
 
 @dataclass(frozen=True)
@@ -117,14 +119,14 @@ def parts_of(run: Features, machine: Machine) -> tuple[Array, Array]:
     """Parts of rows and of columns that threads share a product out in: each reads its part of one
     factor for every part of the other.
 
-    MKL, which PyTorch calls, takes columns, or a grid of threads as square as their number allows;
-    other libraries take rows.
+    MKL, which PyTorch calls, takes columns, or, for multipliers of 512 bits, a grid of threads as
+    square as their number allows; other libraries take rows.
     """
     threads = np.full(len(run), float(machine.threads))
     if not machine.framework:
         return threads, np.ones(len(run))
     aligned = (run.k % _ALIGNED == 0) | (run.n % _ALIGNED == 0)
-    most = _side(machine.threads)
+    most = _side(machine.threads) if machine.pipe >= _AVX512 else 1
     rows = np.where(aligned & (run.k > _TERMS), np.clip(run.m // _ROWS, 1, most), 1.0)
     return rows, threads / rows
 
