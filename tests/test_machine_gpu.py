@@ -534,3 +534,6 @@ def test_a_power_limit_slows_what_would_draw_more_and_nothing_else() -> None:
     maps = filters, torch.randn(8, 64, 56, 56).to(memory_format=torch.channels_last)
     assert compute(*maps, 2.0, 1.0) == compute(*maps, 4.0, 9.0)
     assert compute(*maps, 2.0, 0.25) > compute(*maps, 2.0, 1.0)
+    loop = nn.SiLU(), torch.randn(8, 64, 56, 56)
+    assert compute(*loop, 2.0, 1.0) == compute(*loop, 2.0, 9.0)
+    assert compute(*loop, 2.0, 0.25) > compute(*loop, 2.0, 1.0)

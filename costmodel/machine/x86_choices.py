@@ -120,11 +120,13 @@ def parts_of(run: Features, machine: Machine) -> tuple[Array, Array]:
     factor for every part of the other.
 
     MKL, which PyTorch calls, takes columns, or, for multipliers of 512 bits, a grid of threads as
-    square as their number allows; other libraries take rows.
+    square as their number allows. Runtimes take the longer side (MLAS, the library of ONNX Runtime,
+    does so in ``MlasGemmBatch``, onnxruntime/core/mlas/lib/sgemm.cpp).
     """
     threads = np.full(len(run), float(machine.threads))
     if not machine.framework:
-        return threads, np.ones(len(run))
+        rows = np.where(run.n > run.m, 1.0, threads)
+        return rows, threads / rows
     aligned = (run.k % _ALIGNED == 0) | (run.n % _ALIGNED == 0)
     most = _side(machine.threads) if machine.pipe >= _AVX512 else 1
     rows = np.where(aligned & (run.k > _TERMS), np.clip(run.m // _ROWS, 1, most), 1.0)
