@@ -6,7 +6,7 @@ from costmodel.execution.formats import AMP
 from costmodel.hardware.catalog import core
 from costmodel.hardware.issuing import issuing_host
 from costmodel.hardware.peaks import computes_in
-from costmodel.hardware.schema import Host
+from costmodel.hardware.schema import CpuEngine, Host
 from costmodel.machine.constants import blocks
 from costmodel.machine.times import Times
 from costmodel.rules.autocast import in_fast_norm
@@ -16,7 +16,8 @@ from costmodel.table import CostTable
 
 def assumptions(table: CostTable, chosen: Setting, times: Times) -> tuple[str, ...]:
     """The sentences for one prediction, in the order in which they matter."""
-    found = [*_detection(chosen), *_substitutions(chosen), *_issuing(chosen, times)]
+    found = [*_detection(chosen), *_substitutions(chosen), *_crowded(chosen)]
+    found += _issuing(chosen, times)
     if not table.complete:
         found.append("ops without a cost rule are missing from the latency")
     return (*found, *_of_norms(table, chosen))
@@ -36,6 +37,17 @@ def _substitutions(chosen: Setting) -> list[str]:
         return []
     stored = f"stored as {dtype}, computed" if dtype == chosen.format != "tf32" else "run"
     return [f"{chosen.hw} has no {dtype} arithmetic: {stored} as fp32"]
+
+
+def _crowded(chosen: Setting) -> list[str]:
+    """Said where more threads are asked for than there are cores for."""
+    engine = chosen.profile.engines[chosen.engine]
+    if not isinstance(engine, CpuEngine) or chosen.threads is None:
+        return []
+    cores = sum(cluster.count for cluster in engine.clusters)
+    if chosen.threads <= cores:
+        return []
+    return [f"{chosen.hw} has {cores} cores: predicted with {cores} threads, not {chosen.threads}"]
 
 
 def _of_norms(table: CostTable, chosen: Setting) -> list[str]:

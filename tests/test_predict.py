@@ -152,6 +152,13 @@ def test_fewer_threads_are_never_faster(table: CostTable) -> None:
     assert four < one
 
 
+def test_more_threads_than_cores_are_predicted_as_many_as_there_are(table: CostTable) -> None:
+    four, eight = (predict(table, "rpi4", threads=n) for n in (4, 8))
+    assert eight.latency_s == four.latency_s
+    note = "rpi4:cpu has 4 cores: predicted with 4 threads, not 8"
+    assert (note in eight.notes, note in four.notes) == (True, False)
+
+
 def test_no_efficiency_exceeds_one_and_no_overhead_is_negative() -> None:
     for block, constants in blocks().items():
         for name, constant in constants.items():
