@@ -42,11 +42,9 @@ def _substitutions(chosen: Setting) -> list[str]:
 def _crowded(chosen: Setting) -> list[str]:
     """Said where more threads are asked for than there are cores for."""
     engine = chosen.profile.engines[chosen.engine]
-    if not isinstance(engine, CpuEngine) or chosen.threads is None:
+    if not isinstance(engine, CpuEngine) or (chosen.threads or 0) <= engine.cores:
         return []
-    cores = sum(cluster.count for cluster in engine.clusters)
-    if chosen.threads <= cores:
-        return []
+    cores = engine.cores
     return [f"{chosen.hw} has {cores} cores: predicted with {cores} threads, not {chosen.threads}"]
 
 

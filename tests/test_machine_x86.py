@@ -17,7 +17,7 @@ from costmodel.machine import x86
 from costmodel.machine.constants import constants_of
 from costmodel.machine.features import features_of
 from costmodel.machine.x86_arithmetic import copy_seconds
-from costmodel.machine.x86_choices import choices_of, parts_of
+from costmodel.machine.x86_choices import choices_of, shares_of
 from costmodel.machine.x86_traffic import levels_of, shared_seconds
 from costmodel.rules.geometry import Geometry
 from costmodel.setting import setting
@@ -700,11 +700,11 @@ def test_mkl_shares_products_out_by_columns_unless_lines_lie_kilobytes_apart(
     kernel = moved(macs=m * k * n, unit="matrix", family="matmul", ops=0,
                    geometry=Geometry("gemm", 1, m, n, k))  # fmt: skip
     run, machine = features_of([kernel]), x86.machine_of(chosen, {"fp32"})
-    found = parts_of(run, machine)
+    found = shares_of(run, machine)
     assert (found[0][0], found[1][0]) == (rows, threads / rows)
     # Multipliers of 256 bits run other kernels, and runtimes share the longer side out.
-    assert parts_of(run, replace(machine, pipe=8))[0][0] == 1
-    runtime = parts_of(run, replace(machine, framework=False))
+    assert shares_of(run, replace(machine, pipe=8))[0][0] == 1
+    runtime = shares_of(run, replace(machine, framework=False))
     assert (runtime[0][0], runtime[1][0]) == ((1, threads) if n > m else (threads, 1))
 
 

@@ -16,8 +16,8 @@ from costmodel.machine.x86_choices import (
     GRADIENTS,
     Choices,
     Machine,
-    parts_of,
     products_of,
+    shares_of,
     vectors_of,
 )
 
@@ -123,7 +123,7 @@ def copy_seconds(
     panels |= own & (run.positions > 1)
     products = np.where(own, products_of(run), run.groups)
     packed = products * run.n * run.k * ((library & ~unfolded) | panels)
-    rows, _ = parts_of(run, machine)  # each packs what it multiplies by
+    rows, _ = shares_of(run, machine)  # each packs what it multiplies by
     packed *= np.where((run.kind == "gemm") & panels, rows, 1.0)
     packed += run.groups * run.m * machine.padded(run.k) * panels
     cycles = packed * constants["repack_cycles"]

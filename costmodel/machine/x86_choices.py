@@ -37,6 +37,8 @@ _MANY = 16
 _QUARTER = 4
 
 
+#: fp32 lanes of a multiplier of 512 bits.
+_AVX512 = 16
 #: Products that MKL's kernels for AVX-512 share out by rows, too: with more terms a sum than this,
 #: factors whose lines lie whole multiples of so many fp32 values apart (1 KB), at least so many
 #: rows for a thread. By the CPU time of 14 threads (``benchmarks/shares.py``; PyTorch 2.4.1 and
@@ -45,7 +47,6 @@ _QUARTER = 4
 #: AVX2, at the same. What is lost is some seven times what a copy of the weights takes from 196
 #: rows on, once that up to 64.
 _TERMS, _ALIGNED, _ROWS = 768, 256, 24
-_AVX512 = 16
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,9 @@ def biased(run: Features, machine: Machine) -> Mask:
     return found
 
 
-def parts_of(run: Features, machine: Machine) -> tuple[Array, Array]:
-    """Parts of rows and of columns that threads share a product out in: each reads its part of one
-    factor for every part of the other.
+def shares_of(run: Features, machine: Machine) -> tuple[Array, Array]:
+    """Into how many parts of rows and of columns threads share a product out: each reads its part
+    of one factor for every part of the other.
 
     MKL, which PyTorch calls, takes columns, or, for multipliers of 512 bits, a grid of threads as
     square as their number allows. Runtimes take the longer side (MLAS, the library of ONNX Runtime,

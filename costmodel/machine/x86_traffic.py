@@ -20,7 +20,7 @@ from costmodel.machine.x86_choices import (
     Choices,
     Machine,
     biased,
-    parts_of,
+    shares_of,
 )
 
 #: Share of what scattered kernels write that lands where nothing was for about a footprint. Of free
@@ -124,7 +124,7 @@ def shared_seconds(run: Features, machine: Machine, levels: Levels) -> Array:
     """What threads that share a matrix product out read beside one another: one of them brings a
     factor, and the rest find it in the third level. A single row is shared out by columns."""
     shared = np.isin(run.kind, ("gemm", "recurrent")) & (run.m > 1)
-    rows, columns = parts_of(run, machine)
+    rows, columns = shares_of(run, machine)
     again = run.n * (rows - 1) + run.m * (columns - 1)
     found: Array = 4 * run.groups * run.k * run.steps * again * shared / levels.rates[1]
     return found

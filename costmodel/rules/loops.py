@@ -7,7 +7,6 @@ that has no instruction for it takes ten to thirty. A norm or a softmax begins a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from costmodel.ir import Op
 from costmodel.rules.registry import family_of
@@ -43,28 +42,16 @@ def transcendentals(op: Op) -> int:
     return each * int(op.out.numel)
 
 
-Library = Literal["aten", "inductor", "mlas", "onednn"]
-#: Sigmoids that one evaluation takes, by whose code it is; one where nothing is said.
-_SIGMOIDS: Mapping[Library, Mapping[str, int]] = {
-    # Sleef's accurate functions beside ATen's own vectors: 2.0 instead of 0.46 ns an element for a
-    # GELU by tanh, 1.7 for a softplus, 4.5 for a Mish (eager and compiled alike, PyTorch 2.13 on
-    # one core of an Emerald Rapids).
-    "aten": {"gelu_tanh": 4, "softplus": 2, "mish": 5},
-    # Beyond a relu an exact GELU took 0.36 ns an element, a tanh 1.2, a sigmoid 0.19 (PyTorch 2.13
-    # on one core of a Xeon 6, 131,072 elements).
-    "inductor": {"gelu": 2, "erf": 2, "tanh": 6},
-    # On a Zen 4 a SiLU and a sigmoid took 1.1 cycles an element, traffic included, a GELU 2.4
-    # (``MlasComputeErf``, ``MlasComputeLogistic``).
-    "mlas": {"gelu": 3},
-    # Beyond a relu, 1.7 in the median of maps of 0.2 and 1.2 million elements on eight machines,
-    # half of them 1.4 to 2.0.
-    "onednn": {"gelu": 2},
-}
+#: Functions of which libraries' code takes more or less time, as `function_of` calls them.
+ERF, GELU, MISH, SOFTPLUS, TANH, TANH_GELU = (
+    "erf", "gelu", "mish", "softplus", "tanh", "gelu_tanh",
+)  # fmt: skip
 
 
-def sigmoids(op: Op, library: Library) -> int:
-    """Evaluations of a sigmoid that one of the function of ``op`` takes in a library's code."""
-    return _SIGMOIDS[library].get(function_of(op), 1)
+def sigmoids(op: Op, taken: Mapping[str, int]) -> int:
+    """Evaluations of a sigmoid that one of the function of ``op`` takes in a library's code, of
+    which ``taken`` says what is not one."""
+    return taken.get(function_of(op), 1)
 
 
 #: Reductions that PyTorch sums up one output after another, however their input lies

@@ -26,7 +26,7 @@ from costmodel.validate.score import Array
 #: Spread of log(predicted/measured) for a row that the model describes well.
 NOISE = 0.05
 #: Spread of log(constant) around its value before the fit: about what it differs by from device to
-#: device of a class. The 31 constants of eager PyTorch differ by 0.35 in the root mean square over
+#: device of a class. The 29 constants of eager PyTorch differ by 0.35 in the root mean square over
 #: the twelve x86 machines in ``benchmarks/host``, whose makers are two.
 PRIOR = 0.4
 #: Degrees of freedom of the spread of devices.
